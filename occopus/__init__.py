@@ -1,0 +1,1 @@
+"""The public names of Occopus. Everything else may change without notice."""
