@@ -80,6 +80,10 @@ class StoreUnusable(StoreError):
     """The state file cannot be used as it is; the message names the way out."""
 
 
+class StoreLocked(StoreUnusable):
+    """Another process holds the lock of the state file."""
+
+
 class CloudError(OccopusError):
     """What a cloud answered."""
 

@@ -248,6 +248,9 @@ class CloudDriver(Protocol):
         ...
 
 
+#: The tag that holds `CloudConfig.controller_id`: on every machine from the first, and the only ground to touch one.
+CONTROLLER_TAG = "occopus.io/controller"
+
 #: connect + read time of any one call to a cloud (design section 5, rule 2).
 CALL_SECONDS = 20.0
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from controller.api.infrastructure import Dependency, Scaling
 from controller.api.meta import (
+    Address,
     Condition,
     LocalReference,
     Metadata,
@@ -72,7 +73,7 @@ class InstanceGroupStatus(Status):
     released: bool = Field(default=False, description="Each dependency was once Available; never taken back.")
     revision: str = Field(default="", description="The newest revision of the template.", max_length=253)
     replacement: Replacement | None = Field(default=None, description="The last replacement of a failed machine.")
-    addresses: tuple[str, ...] = Field(
+    addresses: tuple[Address, ...] = Field(
         default=(),
         description="Addresses of the first Ready machines.",
         max_length=5,

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from controller.api.group import InfrastructureIdentity
-from controller.api.meta import Condition, Metadata, Model, Status, conditions_field, rules
+from controller.api.meta import Address, Condition, Metadata, Model, Status, conditions_field, rules
 from controller.api.template import Health, Implementation
 
 
@@ -59,10 +59,10 @@ class MachineStatus(Model):
     state: str = Field(
         default="", description="pending, running, stopping, stopped, shutting-down, terminated, error, unknown or missing.", max_length=63
     )
-    private_addresses: tuple[str, ...] = Field(
+    private_addresses: tuple[Address, ...] = Field(
         default=(), description="Private addresses.", max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
-    public_addresses: tuple[str, ...] = Field(
+    public_addresses: tuple[Address, ...] = Field(
         default=(), description="Public addresses.", max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
 

@@ -32,6 +32,7 @@ ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 VariableName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 Text = Annotated[str, Field(max_length=1024)]
+Address = Annotated[str, Field(max_length=256)]
 
 
 def exactly_one(names: tuple[str, ...], what: str) -> dict[str, Any]:

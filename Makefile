@@ -1,0 +1,79 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEV := .dev
+STATE := $(DEV)/state.db
+OCCOPUS := $(BIN)/occopus --state $(STATE)
+# The lock files are made for all platforms and Python >= 3.11.
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/run: requirements.txt pyproject.toml
+	@tools/venv $(PYTHON) $(VENV) requirements.txt
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/run
+	@tools/venv $(PYTHON) $(VENV) requirements-dev.txt
+	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/run ## Set up all, bring up a database, an app and a web front as real processes, kill one, watch it heal
+	@PATH="$(abspath $(BIN)):$$PATH" tools/demo $(DEV)
+
+.PHONY: down
+down: ## Delete the infrastructures, wait, end all that `make demo` started
+	@if [ -x $(BIN)/occopus ]; then tools/down $(DEV) $(BIN); fi
+
+.PHONY: test
+test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
+	$(BIN)/pytest -n 2
+
+.PHONY: lint
+lint: $(VENV)/dev ## Style
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+
+.PHONY: types
+types: $(VENV)/dev ## Types
+	$(BIN)/basedpyright
+
+.PHONY: imports
+imports: $(VENV)/dev ## Import contracts
+	$(BIN)/lint-imports --no-cache | tail -n 12
+
+.PHONY: crds
+crds: $(VENV)/run ## Write the CRDs from the models
+	$(BIN)/python -m controller crds crds
+
+.PHONY: docs
+docs: $(VENV)/run ## Write the generated documents from the models
+	$(BIN)/python -m controller docs docs
+
+.PHONY: verify
+verify: crds docs ## Regenerate everything generated and fail on a difference
+	@git diff --exit-code -- crds docs || { echo "generated files are stale: commit what 'make crds docs' wrote" >&2; exit 1; }
+
+.PHONY: bench
+bench: $(VENV)/dev ## Measure: makespan, scale, healing (ratios and counts)
+	$(BIN)/python -m tests.bench
+
+.PHONY: format
+format: $(VENV)/dev ## Format the code
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix .
+
+.PHONY: lock
+lock: ## Lock the dependencies again, with hashes (needs uv)
+	$(LOCK) -o requirements.txt pyproject.toml
+	$(LOCK) --group dev -o requirements-dev.txt pyproject.toml
+
+.PHONY: clean
+clean: down ## End what runs and remove what was built here
+	rm -rf $(VENV) $(DEV)

@@ -1,0 +1,195 @@
+"""The commands that change something: up, run, scale, delete. Each answers with the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from controller import assembly, desktop, documents, errors, logs, view
+from controller.api import meta
+from controller.cli import follow
+from controller.cli.main import NOT_REACHED
+from controller.desktop import Desktop, Settings
+from controller.engine.sweep import Policy
+from controller.ports import Key
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    metrics_port: int | None
+    log_format: Literal["text", "json"]
+    log_level: str
+    sweep: Policy
+    pid_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    infrastructure: str | None
+    everything: bool
+    instance: str | None
+    scale_in: bool
+    timeout: float | None
+    quiet: bool
+
+
+async def up(path: Path, moved: bool, files: tuple[str, ...], timeout: float | None, quiet: bool) -> int:
+    loaded = documents.load(files)
+    logs.configure("text", "error")
+    async with desktop.run(Settings(path, moved), join=True) as desk:
+        _say_frozen(desk)
+        applied = await desk.apply(loaded)
+        names = [key.name for key in applied if key.kind == "Infrastructure"]
+        if not names:
+            click.echo(f"applied {len(applied)} objects; none is an Infrastructure, so there is nothing to wait for")
+            return 0
+        verified = asyncio.get_running_loop().create_task(_verified(desk, names))
+
+        def over() -> bool:
+            return verified.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
+
+        await follow.until(desk, names, over, seconds=timeout, quiet=quiet)
+        verified.cancel()
+        return _outcome(desk, names, timeout)
+
+
+async def _verified(desk: Desktop, names: list[str]) -> None:
+    """Status that an earlier process left is no outcome: wait until this one has seen the machines itself."""
+    if desk.engine is not None:
+        await asyncio.gather(*(desk.engine.verified(name) for name in names))
+    await desk.nudge()
+
+
+def _outcome(desk: Desktop, names: list[str], timeout: float | None) -> int:
+    stalled = {name: why for name in names if (why := view.stalled(desk.objects, name))}
+    for name, why in stalled.items():
+        click.echo(f"error: {name} cannot be made as described: {why}", err=True)
+    late = [name for name in names if name not in stalled and not view.settled(desk.objects, name)]
+    for row in view.infrastructures(desk.objects, assembly.now(), late):
+        reasons = [f"{each.name}: {each.reason}: {each.message}" for each in row.services if not each.ready]
+        within = f" within {timeout:g} s" if timeout is not None else ""
+        click.echo(f"error: {row.name} was not Ready{within}: " + "; ".join(reasons), err=True)
+    if stalled or late:
+        return NOT_REACHED
+    if desk.engine is not None:
+        click.echo(f"{', '.join(names)} Ready. The machines stay; nobody heals them until the next `occopus up` or `occopus run`.")
+    else:
+        click.echo(f"{', '.join(names)} Ready.")
+    return 0
+
+
+async def run(path: Path, moved: bool, options: RunOptions) -> int:
+    logs.configure(options.log_format, options.log_level)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with desktop.run(Settings(path, moved, options.sweep)) as desk:
+        _say_frozen(desk)
+        with _pid_file(options.pid_file):
+            async with contextlib.AsyncExitStack() as stack:
+                if options.metrics_port is not None and desk.engine is not None:
+                    from controller import serving
+
+                    await stack.enter_async_context(serving.metrics(desk.engine, options.metrics_port))
+                await stop.wait()
+    return 0
+
+
+@contextlib.contextmanager
+def _pid_file(path: Path | None) -> Generator[None]:
+    if path is None:
+        yield
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(f"{os.getpid()}\n")
+    draft.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def scale(path: Path, moved: bool, infrastructure: str, service: str, replicas: int) -> int:
+    async with desktop.open(Settings(path, moved)) as desk:
+        if desk.find("Infrastructure", infrastructure) is None:
+            raise errors.UsageError(_no_infrastructure(desk, infrastructure))
+        key = Key("InstanceGroup", "default", f"{infrastructure}-{service}")
+        try:
+            await desk.change(key, {"spec": {"replicas": replicas}})
+        except errors.ObjectNotFound:
+            raise errors.UsageError(f"{infrastructure} has no service {service} that has come up yet") from None
+        click.echo(f"{infrastructure}/{service}: {replicas} wanted")
+    return 0
+
+
+async def delete(path: Path, moved: bool, options: DeleteOptions) -> int:
+    chosen = [bool(options.infrastructure), options.everything, bool(options.instance)]
+    if sum(chosen) != 1:
+        raise errors.UsageError("name one infrastructure, or --all, or --instance NAME")
+    if options.scale_in and not options.instance:
+        raise errors.UsageError("--scale-in goes with --instance")
+    logs.configure("text", "error")
+    async with desktop.run(Settings(path, moved), join=True) as desk:
+        _say_frozen(desk)
+        if options.instance:
+            return await _delete_instance(desk, options.instance, options)
+        return await _delete_infrastructures(desk, options)
+
+
+async def _delete_infrastructures(desk: Desktop, options: DeleteOptions) -> int:
+    names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
+    if options.infrastructure is not None:
+        if options.infrastructure not in names:
+            raise errors.UsageError(_no_infrastructure(desk, options.infrastructure))
+        names = [options.infrastructure]
+    for name in names:
+        with contextlib.suppress(errors.ObjectNotFound):
+            await desk.delete(Key("Infrastructure", "default", name))
+
+    def gone() -> bool:
+        return all(desk.find("Infrastructure", name) is None for name in names)
+
+    if await follow.until(desk, names, gone, seconds=options.timeout, quiet=options.quiet):
+        click.echo(f"{', '.join(names) or 'nothing'} deleted")
+        return 0
+    click.echo(f"error: not gone within {options.timeout:g} s; the same command goes on where it was", err=True)
+    return NOT_REACHED
+
+
+async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> int:
+    key = Key("Instance", "default", name)
+    found = desk.find("Instance", name)
+    if found is None:
+        raise errors.UsageError(f"there is no Instance {name}; `occopus status` shows what there is")
+    if options.scale_in:
+        await desk.change(key, {"metadata": {"annotations": {meta.SCALE_IN: "true"}}})
+    await desk.delete(key)
+    infrastructure = found["spec"]["infrastructure"]["name"]
+
+    def over() -> bool:
+        seen = desk.find("Instance", name)
+        return (seen is None or seen["metadata"]["uid"] != found["metadata"]["uid"]) and view.settled(desk.objects, infrastructure)
+
+    if await follow.until(desk, [infrastructure], over, seconds=options.timeout, quiet=options.quiet):
+        click.echo(f"{name} deleted" + ("" if options.scale_in else " and replaced"))
+        return 0
+    click.echo(f"error: {infrastructure} was not Ready within {options.timeout:g} s", err=True)
+    return NOT_REACHED
+
+
+def _no_infrastructure(desk: Desktop, name: str) -> str:
+    names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
+    return f"there is no infrastructure {name}; there {'are ' + ', '.join(names) if names else 'is none'}"
+
+
+def _say_frozen(desk: Desktop) -> None:
+    if desk.store.frozen_reason:
+        click.echo(f"warning: {desk.store.frozen_reason}", err=True)

@@ -1,0 +1,195 @@
+"""Entry point of the `occopus` command: options, exit codes, and which module does what.
+
+Exit codes: 0 done; 1 not reached (timeout, a service that cannot come up, interrupted); 2 wrong input or usage; 3 the state
+file cannot be used. Modules that are slow to load are loaded by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller import errors
+
+NOT_REACHED, WRONG_INPUT, UNUSABLE = 1, 2, 3
+
+
+def default_state() -> Path:
+    """`$XDG_STATE_HOME/occopus/state.db` (XDG Base Directory Specification 0.8)."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "occopus" / "state.db"
+
+
+class State:
+    """What all commands share."""
+
+    def __init__(self, path: Path, moved: bool) -> None:
+        self.path = path
+        self.moved = moved
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--state",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="OCCOPUS_STATE",
+    help="The state file.  [default: $XDG_STATE_HOME/occopus/state.db]",
+)
+@click.option("--moved", is_flag=True, help="The state file was moved or restored here on purpose, and its original is in use no more.")
+@click.version_option(package_name="occopus")
+@click.pass_context
+def cli(context: click.Context, state: Path | None, moved: bool) -> None:
+    """Describe services on cloud VMs and their order; occopus makes it true and keeps it true.
+
+    Everything is kept in one state file. One process at a time reconciles it (up, run, delete); the others read and edit.
+
+    Exit codes: 0 done, 1 not reached, 2 wrong input, 3 the state file cannot be used.
+    """
+    context.obj = State(state or default_state(), moved)
+
+
+_files = click.option(
+    "-f", "--file", "files", multiple=True, required=True, help="A YAML file, a directory of them, or - for standard input."
+)
+_output = click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
+_timeout = click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds after which to give up waiting.")
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+
+
+@cli.command()
+@_files
+@_timeout
+@_quiet
+@click.pass_obj
+def up(state: State, files: tuple[str, ...], timeout: float | None, quiet: bool) -> None:
+    """Make the documents so and reconcile until all is Ready.
+
+    The machines stay when it ends; nobody heals them until the next `up` or `run`. After Ctrl-C or a crash the same
+    command goes on where it was.
+    """
+    from controller.cli import commands
+
+    _run(commands.up(state.path, state.moved, files, timeout, quiet))
+
+
+@cli.command()
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this loopback port.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.option(
+    "--sweep",
+    type=click.Choice(["Report", "Terminate"]),
+    default="Report",
+    show_default=True,
+    help="What to do with machines of ours that belong to nothing.",
+)
+@click.option("--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Keep the process id in this file while running.")
+@click.pass_obj
+def run(state: State, **options: Any) -> None:
+    """Reconcile until stopped (Ctrl-C or SIGTERM)."""
+    from controller.cli import commands
+
+    _run(commands.run(state.path, state.moved, commands.RunOptions(**options)))
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@_output
+@click.option("--wait", is_flag=True, help="Follow until all are Ready.")
+@_timeout
+@click.pass_obj
+def status(state: State, names: tuple[str, ...], **options: Any) -> None:
+    """Show infrastructures: services in order, machines, addresses, and why not. Exits 1 while one is not Ready."""
+    from controller.cli import inspect
+
+    _run(inspect.status(state.path, state.moved, names, inspect.StatusOptions(**options)))
+
+
+@cli.command()
+@click.argument("kind")
+@click.argument("name", required=False)
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.pass_obj
+def get(state: State, kind: str, name: str | None, output: str) -> None:
+    """Show an object whole, or all of a kind (short names: infra, ig, inst, it)."""
+    from controller.cli import inspect
+
+    _run(inspect.get(state.path, state.moved, kind, name, output))
+
+
+@cli.command()
+@click.argument("infrastructure")
+@click.argument("service")
+@click.argument("replicas", type=click.IntRange(0, 10_000))
+@click.pass_obj
+def scale(state: State, infrastructure: str, service: str, replicas: int) -> None:
+    """Set how many machines a service has. Whoever reconciles the file makes it so."""
+    from controller.cli import commands
+
+    _run(commands.scale(state.path, state.moved, infrastructure, service, replicas))
+
+
+@cli.command()
+@click.argument("infrastructure", required=False)
+@click.option("--all", "everything", is_flag=True, help="Delete all infrastructures.")
+@click.option("--instance", help="Delete this one Instance instead; its group makes another.")
+@click.option("--scale-in", is_flag=True, help="With --instance: lower the number of machines instead of replacing it.")
+@_timeout
+@_quiet
+@click.pass_obj
+def delete(state: State, **options: Any) -> None:
+    """Delete infrastructures against their order and wait until their machines have ended."""
+    from controller.cli import commands
+
+    _run(commands.delete(state.path, state.moved, commands.DeleteOptions(**options)))
+
+
+@cli.command()
+@click.argument("instance")
+@click.pass_obj
+def console(state: State, instance: str) -> None:
+    """Print the tail of an Instance's console. It may show secrets that its user data holds."""
+    from controller.cli import inspect
+
+    _run(inspect.console(state.path, state.moved, instance))
+
+
+@cli.command()
+@_files
+def validate(files: tuple[str, ...]) -> None:
+    """Check documents without touching anything: fields, rules, references, templates."""
+    from controller.cli import inspect
+
+    _run(inspect.validate(files))
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    try:
+        code = asyncio.run(work)
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on where it was", err=True)
+        code = NOT_REACHED
+    except errors.StoreUnusable as error:
+        click.echo(f"error: {error}", err=True)
+        code = UNUSABLE
+    except (errors.UsageError, errors.Rejected, errors.ObjectNotFound, errors.ContextError) as error:
+        click.echo(f"error: {error}", err=True)
+        code = WRONG_INPUT
+    except errors.OccopusError as error:
+        click.echo(f"error: {error}", err=True)
+        code = NOT_REACHED
+    sys.exit(code)
+
+
+def main() -> None:
+    cli()
+
+
+if __name__ == "__main__":
+    main()

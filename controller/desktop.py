@@ -1,0 +1,267 @@
+"""The engine over a state file: what the `occopus` command and the library do on a desktop without any cluster.
+
+One process holds the file's lock and reconciles; others write and watch. Used by `controller.cli` and by `import occopus`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from controller import assembly, errors
+from controller.api import meta
+from controller.clouds import plugins
+from controller.context.renderer import ChildRenderer
+from controller.engine.engine import Engine, Options, Ports
+from controller.engine.objects import Objects, key_of
+from controller.engine.sweep import Policy
+from controller.health.checker import NetworkChecker
+from controller.ports import CloudPlugin, Key, Obj, Snapshot
+from controller.stores import merge
+from controller.stores.rules import Rules
+from controller.stores.sqlite import SqliteStore
+
+#: So often a write is tried again that met somebody else's.
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the desktop is opened. On a desktop local clouds are on and the user's own credentials count."""
+
+    path: Path
+    moved: bool = False
+    sweep: Policy = "Report"
+    plugins: tuple[CloudPlugin, ...] | None = None
+
+
+class Desktop:
+    """An open state file. `engine` is None where another process holds the lock, or none was asked for."""
+
+    def __init__(self, store: SqliteStore, rules: Rules, installed: tuple[CloudPlugin, ...], settings: Settings) -> None:
+        self.store = store
+        self.rules = rules
+        self.plugins = installed
+        self.settings = settings
+        self.engine: Engine | None = None
+        self.holder = ""
+        self._seen: Objects | None = None
+        self._changed = asyncio.Condition()
+        self._version = 0
+
+    @property
+    def objects(self) -> Objects:
+        """Everything in the file, kept current."""
+        if self._seen is None:
+            raise errors.UsageError("the desktop is not watching; open it by desktop.open or desktop.run")
+        return self._seen
+
+    def find(self, kind: str, name: str) -> Obj | None:
+        return self.objects.get(Key(kind, "default", name))
+
+    async def apply(self, documents: Iterable[Obj]) -> list[Key]:
+        """Make spec, labels and annotations of each object what its document says. Raises Rejected, having written none.
+
+        A field that is dropped from the document is dropped from the object: there are no field managers here.
+        """
+        wanted = [_normal(each) for each in documents]
+        for document in wanted:
+            self.rules.check(document)
+        for document in wanted:
+            await self._put(document)
+        return [key_of(each) for each in wanted]
+
+    async def _put(self, document: Obj) -> None:
+        key = key_of(document)
+        for _ in range(_ATTEMPTS):
+            try:
+                seen = await self.store.get(key)
+            except errors.ObjectNotFound:
+                with contextlib.suppress(errors.AlreadyExists):
+                    await self.store.create(document)
+                    return
+                continue
+            patch = _becoming(seen, document)
+            with contextlib.suppress(errors.Conflict):
+                if patch:
+                    await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"])
+                return
+        raise errors.Unavailable(f"{key} is changed by others all the time")
+
+    async def change(self, key: Key, patch: Obj) -> Obj:
+        """Merge a patch into an object, whatever others do to it meanwhile. Raises ObjectNotFound, Rejected."""
+        for _ in range(_ATTEMPTS):
+            seen = await self.store.get(key)
+            with contextlib.suppress(errors.Conflict):
+                return await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"])
+        raise errors.Unavailable(f"{key} is changed by others all the time")
+
+    async def delete(self, key: Key) -> None:
+        """Mark the object for deletion; the engine does the rest. Raises ObjectNotFound."""
+        seen = await self.store.get(key)
+        await self.store.delete(key, uid=seen["metadata"]["uid"])
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yields at once, and again when any object has changed since; changes that come together are one."""
+        seen = -1
+        while True:
+            async with self._changed:
+                while self._version == seen:
+                    await self._changed.wait()
+                seen = self._version
+            yield
+
+    async def nudge(self) -> None:
+        """Let those who follow `changes` look again."""
+        async with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+    async def synced(self) -> None:
+        """Wait until everything in the file was read once."""
+        async for _ in self.changes():
+            if self._seen is not None:
+                return
+
+    async def watch(self) -> None:
+        """Keep `objects` current until cancelled."""
+        seen = Objects(self.store)
+        async for change in self.store.watch():
+            seen.take(change)
+            if isinstance(change, Snapshot):
+                self._seen = seen
+            await self.nudge()
+
+
+@contextlib.asynccontextmanager
+async def open(settings: Settings) -> AsyncGenerator[Desktop]:
+    """The file, opened and watched; nothing is reconciled. Raises StoreUnusable."""
+    desktop = _opened(settings, lock=False)
+    async with _watched(desktop):
+        yield desktop
+
+
+@contextlib.asynccontextmanager
+async def run(settings: Settings, *, join: bool = False) -> AsyncGenerator[Desktop]:
+    """The file, reconciled until the block ends. With `join`, only watched where another process reconciles it already.
+
+    Raises StoreUnusable. What an engine dies of is raised in the block.
+    """
+    try:
+        desktop = _opened(settings, lock=True)
+    except errors.StoreLocked as held:
+        if not join:
+            raise
+        desktop = _opened(settings, lock=False)
+        desktop.holder = str(held)
+    async with _watched(desktop):
+        if desktop.holder:
+            yield desktop
+            return
+        async with _engine(desktop):
+            yield desktop
+
+
+def _opened(settings: Settings, *, lock: bool) -> Desktop:
+    installed = settings.plugins if settings.plugins is not None else plugins.installed()
+    rules = Rules(installed)
+    store = SqliteStore.open(settings.path, rules, lock=lock, moved=settings.moved)
+    return Desktop(store, rules, installed, settings)
+
+
+@contextlib.asynccontextmanager
+async def _watched(desktop: Desktop) -> AsyncGenerator[None]:
+    try:
+        async with _beside(desktop.watch()):
+            await desktop.synced()
+            yield
+    finally:
+        await desktop.store.close()
+
+
+@contextlib.asynccontextmanager
+async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
+    renderer, checker, threads = ChildRenderer(), NetworkChecker(), assembly.CallThreads()
+    ports = Ports(desktop.store, desktop.plugins, renderer, checker, threads, assembly.now)
+    options = Options(
+        controller_id=desktop.store.controller_id,
+        state_directory=str(desktop.settings.path.parent),
+        allow_local=True,
+        ambient_credentials=True,
+        sweep=desktop.settings.sweep,
+    )
+    desktop.engine = assembly.engine(ports, options)
+    try:
+        async with _beside(desktop.engine.run()):
+            yield
+    finally:
+        await desktop.engine.close()
+        desktop.engine = None
+        threads.close()
+        await renderer.close()
+        await checker.close()
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Run `work` beside the block. If it dies the block is cancelled and its error raised; the block's end cancels it."""
+    owner = asyncio.current_task()
+    task = asyncio.get_running_loop().create_task(work)
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None and owner is not None:
+            owner.cancel()
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task.done() and not task.cancelled():
+            task.result()
+        raise
+    finally:
+        task.remove_done_callback(ended)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _normal(document: Obj) -> Obj:
+    """The document with its namespace filled in."""
+    metadata = {"namespace": "default", **document.get("metadata", {})}
+    return {**document, "metadata": metadata}
+
+
+def _becoming(seen: Obj, document: Obj) -> Obj:
+    """The merge patch that makes the object what its document says, over the parts that a user owns."""
+    patch: Obj = {}
+    for part in ("spec", "data", "stringData", "type"):
+        if part in document or part in seen:
+            old, new = seen.get(part), document.get(part)
+            if isinstance(old, dict) and isinstance(new, dict):
+                changed = merge.difference(cast(Obj, old), _without_null(cast(Obj, new)))
+                if changed:
+                    patch[part] = changed
+            elif old != new and part != "stringData":
+                patch[part] = new
+    if "stringData" in document:
+        patch["stringData"] = document["stringData"]
+        patch.pop("data", None)
+    metadata = {
+        part: changed
+        for part in ("labels", "annotations")
+        if (changed := merge.difference(_owned(seen["metadata"].get(part, {})), _owned(document["metadata"].get(part, {}))))
+    }
+    return {**patch, **({"metadata": metadata} if metadata else {})}
+
+
+def _owned(values: dict[str, str]) -> dict[str, str]:
+    """Labels and annotations of users; ours stay as they are."""
+    return {name: value for name, value in values.items() if not name.startswith(f"{meta.GROUP}/")}
+
+
+def _without_null(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: _without_null(cast(Obj, each)) if isinstance(each, dict) else each for name, each in value.items() if each is not None}

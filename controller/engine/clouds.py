@@ -1,0 +1,168 @@
+"""Which Clouds are bound to which account, and what is seen there: drivers, shared inventories, machines without an Instance.
+
+The reconciler of Clouds binds and unbinds; all others ask. Whether a binding may be used is decided in the Cloud's plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from controller.api.instance import Instance
+from controller.engine.inventory import Inventory, Surroundings
+from controller.engine.objects import Objects
+from controller.ports import (
+    Account,
+    CloudDriver,
+    CloudPlugin,
+    Identity,
+    Key,
+    Machine,
+    MachineId,
+    MachineState,
+    Now,
+    Obj,
+    Threads,
+)
+from controller.reconcilers.cloud.plan import Contact
+
+TAG = "occopus.io/"
+NAMESPACE_TAG = f"{TAG}namespace"
+INFRASTRUCTURE_TAG = f"{TAG}infrastructure"
+INFRASTRUCTURE_ID_TAG = f"{TAG}infrastructure-id"
+SERVICE_TAG = f"{TAG}service"
+IMPLEMENTATION_TAG = f"{TAG}implementation"
+REVISION_TAG = f"{TAG}revision"
+BATCH_TAG = f"{TAG}batch"
+BATCH_SIZE_TAG = f"{TAG}batch-size"
+
+
+def identity_of(instance: Instance) -> Identity:
+    return Identity(instance.spec.batch.id, instance.spec.batch.index)
+
+
+def cloud_key(instance: Instance) -> Key:
+    return Key("Cloud", instance.metadata.namespace, instance.spec.implementation.cloud_ref.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One Cloud, opened: its driver and the inventory of its account."""
+
+    plugin: CloudPlugin
+    driver: CloudDriver
+    inventory: Inventory
+
+
+class Clouds:
+    """All bindings, contacts and inventories of this process, and the index from identity to Instance."""
+
+    def __init__(self, objects: Objects, threads: Threads, now: Now, wake: Callable[[Key], None]) -> None:
+        self.contacts: dict[Key, Contact] = {}
+        self.wake_groups: Callable[[], None] = lambda: None
+        #: What a list died of: a defect of ours, for which the process ends.
+        self.died: asyncio.Queue[BaseException] = asyncio.Queue()
+        self._objects = objects
+        self._wake = wake
+        self._bindings: dict[Key, Binding] = {}
+        self._inventories: dict[Account, Inventory] = {}
+        self._tasks: dict[Account, asyncio.Task[None]] = {}
+        self._instances: dict[Identity, Key] = {}
+        self._version = 0
+        self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
+        self._around = Surroundings(threads, now, self._expected, self._wake_identity, wake, self._moved)
+        objects.listen(self._index)
+
+    def binding(self, key: Key) -> Binding | None:
+        return self._bindings.get(key)
+
+    def bindings(self) -> Iterator[tuple[Key, Binding]]:
+        yield from sorted(self._bindings.items(), key=lambda each: each[0])
+
+    def bind(self, key: Key, plugin: CloudPlugin, driver: CloudDriver, account: Account) -> None:
+        """Let the Cloud use this driver for this account; its inventory starts, or goes on with the new credentials."""
+        inventory = self._inventories.get(account)
+        if inventory is None:
+            inventory = self._inventories[account] = Inventory(account, driver, self._around)
+            task = asyncio.get_running_loop().create_task(inventory.run(), name=f"inventory {account.kind} {account.id}")
+            task.add_done_callback(self._ended)
+            self._tasks[account] = task
+        inventory.driver = driver
+        inventory.hurry()
+        self._bindings[key] = Binding(plugin, driver, inventory)
+
+    def unbind(self, key: Key) -> None:
+        """Let go of the Cloud; an inventory that no Cloud uses ends."""
+        gone = self._bindings.pop(key, None)
+        if gone is None or any(each.inventory is gone.inventory for each in self._bindings.values()):
+            return
+        self._tasks.pop(gone.inventory.account).cancel()
+        del self._inventories[gone.inventory.account]
+
+    def suspects(self) -> tuple[tuple[Account, Machine], ...]:
+        """Live machines of ours that no Instance in the cache claims; computed once per change of either side."""
+        versions = (self._version, *(each.version for each in self._inventories.values()))
+        if self._suspects[0] != versions:
+            found = tuple(
+                (account, machine)
+                for account, inventory in sorted(self._inventories.items(), key=lambda each: str(each[0]))
+                for machine in sorted(inventory.machines.values(), key=lambda each: each.id)
+                if machine.state is not MachineState.TERMINATED and machine.identity not in self._instances
+            )
+            self._suspects = (versions, found)
+        return self._suspects[1]
+
+    def live(self, account: Account) -> set[Identity]:
+        """Identities of the account's live machines."""
+        inventory = self._inventories.get(account)
+        machines = inventory.machines.values() if inventory is not None else ()
+        return {each.identity for each in machines if each.state is not MachineState.TERMINATED}
+
+    def inventories(self) -> Mapping[Account, Inventory]:
+        return self._inventories
+
+    async def close(self) -> None:
+        """End all lists."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.died.put_nowait(error)
+
+    # --- what the inventories are given
+    def _expected(self, account: Account) -> Mapping[MachineId, Identity]:
+        here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
+        return {
+            MachineId(each.status.machine.id): identity_of(each)
+            for each in self._objects.models("Instance", Instance)
+            if each.status.machine is not None and each.status.machine.state != MachineState.TERMINATED.value and cloud_key(each) in here
+        }
+
+    def _wake_identity(self, identity: Identity) -> None:
+        key = self._instances.get(identity)
+        if key is not None:
+            self._wake(key)
+
+    def _moved(self, account: Account) -> None:
+        for key, binding in self._bindings.items():
+            if binding.inventory.account == account:
+                self._wake(key)
+        self.wake_groups()
+
+    def _index(self, old: Obj | None, new: Obj | None) -> None:
+        for obj, present in ((old, False), (new, True)):
+            if obj is None or obj["kind"] != "Instance":
+                continue
+            batch = obj["spec"]["batch"]
+            identity = Identity(batch["id"], batch["index"])
+            key = Key("Instance", obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
+            if present and self._instances.get(identity) != key:
+                self._instances[identity] = key
+                self._version += 1
+            elif not present and new is None:
+                self._instances.pop(identity, None)
+                self._version += 1

@@ -1,0 +1,259 @@
+"""The loop: what the watch brings goes into the cache, whom it concerns into the queue, workers run passes over keys.
+
+One engine is one process' work on one store. It decides nothing: the reconcilers do, and are passed in as values. It ends
+when a part of it dies (crash-only): everything it knows can be rebuilt from the store and the clouds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller import errors
+from controller.api.instance import Instance
+from controller.api.reasons import Reason
+from controller.engine import metrics
+from controller.engine.clouds import Clouds, cloud_key
+from controller.engine.launcher import Launcher
+from controller.engine.launcher import Parts as LauncherParts
+from controller.engine.objects import Objects, key_of
+from controller.engine.prober import Prober
+from controller.engine.queue import Lane, WorkQueue
+from controller.engine.sweep import Parts as SweepParts
+from controller.engine.sweep import Policy, Sweep
+from controller.logs import bound
+from controller.ports import Checker, CloudPlugin, Event, Key, Now, Obj, Renderer, Snapshot, Store, Threads
+from controller.reconcilers.instance.plan import Acts
+from controller.reconcilers.wakes import How, Wake
+
+log = logging.getLogger(__name__)
+
+#: Roll-ups into groups and Infrastructures are made at most so often (design section 4).
+ROLL_UP_SECONDS = 1.0
+#: Everything is looked at again so often, ± 20 %: a backstop, not what anything relies on (reference of kopf, section 6).
+RESYNC_SECONDS = 300.0
+#: What SIGTERM leaves for calls that are on their way.
+DRAIN_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The edges, passed in as values."""
+
+    store: Store
+    plugins: tuple[CloudPlugin, ...]
+    renderer: Renderer
+    checker: Checker
+    threads: Threads
+    now: Now
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the flags say. `controller_id` is in the tags of all our machines."""
+
+    controller_id: str
+    state_directory: str
+    allow_local: bool = False
+    ambient_credentials: bool = False
+    sweep: Policy = "Report"
+    workers: int = 32
+
+
+#: One pass over one object; answers after how many seconds it wants to be called again, if nothing wakes it before.
+Reconcile = Callable[["Engine", Key], Awaitable[float | None]]
+Wakes = Callable[[Objects, Obj | None, Obj | None], Iterator[Wake]]
+
+
+@dataclass(slots=True)
+class Memory:
+    """What this process observed itself do; losing it costs a repetition of idempotent calls and nothing else."""
+
+    acts: dict[str, Acts] = field(default_factory=dict[str, Acts])
+    avoided: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+    cached: dict[Any, Any] = field(default_factory=dict[Any, Any])
+
+
+class Engine:
+    """All parts of one process, wired."""
+
+    def __init__(self, ports: Ports, options: Options, reconcilers: Mapping[str, Reconcile], wakes: Wakes) -> None:
+        self.ports = ports
+        self.options = options
+        self.plugins = {each.kind: each for each in ports.plugins}
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.objects = Objects(ports.store)
+        self.clouds = Clouds(self.objects, ports.threads, ports.now, self.wake)
+        self.clouds.wake_groups = self._wake_groups
+        self.launcher = Launcher(
+            LauncherParts(self.objects, self.clouds, ports.renderer, ports.threads, ports.now, options.controller_id, self.wake)
+        )
+        self.prober = Prober(ports.checker, self.wake)
+        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.threads, ports.now, options.sweep, self._wake_groups))
+        self.memory = Memory()
+        self.synced = asyncio.Event()
+        self._reconcilers = reconcilers
+        self._wakes = wakes
+        self._rolled_up: dict[Key, float] = {}
+        self._rolling_up: set[Key] = set()
+        self._looked: set[Key] = set()
+        self._passed = asyncio.Event()
+        self.objects.listen(self._changed)
+
+    # --- waking
+    def wake(self, key: Key) -> None:
+        """Let the key be looked at."""
+        self.queue.add(key)
+
+    def _wake_groups(self) -> None:
+        for kind in ("InstanceGroup", "Infrastructure"):
+            for obj in self.objects.list(kind):
+                self._roll_up(Key(kind, obj["metadata"].get("namespace", "default"), obj["metadata"]["name"]))
+
+    def _changed(self, old: Obj | None, new: Obj | None) -> None:
+        for each in self._wakes(self.objects, old, new):
+            match each.how:
+                case How.USER:
+                    self.queue.add(each.key, Lane.USER)
+                case How.SOON:
+                    self.queue.add(each.key)
+                case How.ROLL_UP:
+                    self._roll_up(each.key)
+
+    def _roll_up(self, key: Key) -> None:
+        since = asyncio.get_running_loop().time() - self._rolled_up.get(key, -ROLL_UP_SECONDS)
+        if since >= ROLL_UP_SECONDS:
+            self.queue.add(key)
+        else:
+            self._rolling_up.add(key)
+            self.queue.add_after(key, ROLL_UP_SECONDS - since)
+
+    # --- running
+    async def run(self) -> None:
+        """Work until cancelled; raises what a part of it died of."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(), name="watch")
+            group.create_task(self._fall_with_lists(), name="lists")
+            await self.synced.wait()
+            group.create_task(self.prober.run(), name="prober")
+            group.create_task(self.sweep.run(), name="sweep")
+            group.create_task(self._resync(), name="resync")
+            for number in range(self.options.workers):
+                group.create_task(self._work(), name=f"worker {number}")
+
+    async def close(self) -> None:
+        """After `run` was cancelled: let calls that are on their way end within `DRAIN_SECONDS`, then let go of all."""
+        self.queue.close()
+        await self.launcher.drain(DRAIN_SECONDS)
+        await self.prober.close()
+        await self.clouds.close()
+
+    async def _fall_with_lists(self) -> None:
+        raise await self.clouds.died.get()
+
+    async def verified(self, infrastructure: str) -> None:
+        """Wait until this process itself has seen the infrastructure's machines, and said what it saw.
+
+        Until then the status is what an earlier process left, and may be long untrue.
+        """
+        while not self._is_verified(infrastructure):
+            self._passed.clear()
+            await self._passed.wait()
+
+    def _is_verified(self, infrastructure: str) -> bool:
+        for obj in self.objects.list("Cloud"):
+            key = key_of(obj)
+            binding, contact = self.clouds.binding(key), self.clouds.contacts.get(key)
+            if contact is None or (binding is not None and binding.inventory.listed is None and binding.inventory.trouble is None):
+                return False
+        for instance in self.objects.models("Instance", Instance):
+            if instance.spec.infrastructure.name != infrastructure:
+                continue
+            key = Key("Instance", instance.metadata.namespace, instance.metadata.name)
+            if key not in self._looked or not self.prober.known(instance.metadata.uid):
+                return False
+        return self.queue.idle and not self._rolling_up
+
+    async def _watch(self) -> None:
+        async for change in self.ports.store.watch():
+            self.objects.take(change)
+            if isinstance(change, Snapshot):
+                self.synced.set()
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS * random.uniform(0.8, 1.2))
+            for kind in self._reconcilers:
+                for obj in self.objects.list(kind):
+                    self.queue.add(Key(kind, obj["metadata"].get("namespace", "default"), obj["metadata"]["name"]))
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                await self._pass(key)
+            finally:
+                self.queue.done(key)
+                self._passed.set()
+
+    async def _pass(self, key: Key) -> None:
+        self._rolling_up.discard(key)
+        if key.kind in ("InstanceGroup", "Infrastructure"):
+            self._rolled_up[key] = asyncio.get_running_loop().time()
+        with bound(kind=key.kind, namespace=key.namespace, name=key.name), metrics.reconcile_seconds.labels(key.kind).time():
+            result = await self._guarded(key)
+        metrics.reconciles.labels(key.kind, result).inc()
+
+    async def _guarded(self, key: Key) -> str:
+        """One pass, and what its failure means. A failure stops this key alone."""
+        try:
+            again = await self._reconcilers[key.kind](self, key)
+        except (errors.Conflict, errors.ObjectNotFound, errors.AlreadyExists):
+            # Somebody was faster: read again, silently.
+            await self.objects.refresh(key)
+            self.queue.retry(key)
+            return "conflict"
+        except errors.Rejected as error:
+            await self._refused(key, Reason.REJECTED, error)
+            return "rejected"
+        except errors.Forbidden as error:
+            await self._refused(key, Reason.DENIED, error)
+            return "forbidden"
+        except errors.OccopusError as error:
+            log.warning("The pass failed and is tried again: %s", error)
+            self.queue.retry(key)
+            return "failed"
+        except Exception:
+            log.exception("The pass met a defect and is tried again")
+            self.queue.retry(key)
+            return "defect"
+        self.queue.forget(key)
+        self._note_look(key)
+        if again is not None:
+            self.queue.add_after(key, again)
+        return "ok"
+
+    def _note_look(self, key: Key) -> None:
+        instance = self.objects.model(key, Instance) if key.kind == "Instance" else None
+        if instance is None:
+            self._looked.discard(key)
+            return
+        binding = self.clouds.binding(cloud_key(instance))
+        if binding is not None and binding.inventory.listed is not None:
+            self._looked.add(key)
+
+    async def _refused(self, key: Key, reason: Reason, error: errors.StoreError) -> None:
+        log.error("The API refused a write: %s", error)
+        metrics.store_writes_refused.labels(key.kind, reason.value).inc()
+        self.queue.retry(key)
+        await self.say(key, "Warning", reason, str(error))
+
+    async def say(self, key: Key, type: Any, reason: Reason, message: str) -> None:
+        """Record an event about the object: what has changed, once."""
+        obj = self.objects.get(key)
+        if obj is not None:
+            await self.objects.event(Event(key, obj["metadata"]["uid"], type, reason.value, message))

@@ -1,0 +1,172 @@
+"""What one account's machines are: one list for all Clouds bound to it, adaptive in its pace.
+
+The inventory asks, compares with what it knew, and wakes the Instances whose machine has changed. It never asks per machine,
+but for those that an Instance has recorded and the list lacks: whether these are gone is asked by id (design section 5,
+rules 4 and 5). It decides nothing about them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller import errors
+from controller.engine import metrics
+from controller.ports import Account, CloudDriver, Identity, Key, Machine, MachineId, MachineState, Now, Threads
+from controller.reconcilers.instance.plan import Sight
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two lists while something is pending, and after nothing has moved for ten minutes (design section 6).
+FASTEST_SECONDS = 1.0
+SLOWEST_SECONDS = 15.0
+_QUIET_SECONDS = 600.0
+#: Two NotFound answers so far apart mean that the id is gone (design section 5, rule 5).
+CONFIRM_AFTER = timedelta(seconds=30)
+_MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineState.STOPPING})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an inventory is given: threads and clock, which ids Instances have recorded, and whom to wake."""
+
+    threads: Threads
+    now: Now
+    expected: Callable[[Account], Mapping[MachineId, Identity]]
+    wake: Callable[[Identity], None]
+    wake_key: Callable[[Key], None]
+    moved: Callable[[Account], None]
+
+
+class Inventory:
+    """The machines of one account, as its newest complete list shows them."""
+
+    def __init__(self, account: Account, driver: CloudDriver, around: Surroundings) -> None:
+        self.account = account
+        self.driver = driver
+        self.listed: datetime | None = None
+        self.trouble: errors.CloudError | None = None
+        self.machines: dict[MachineId, Machine] = {}
+        self._by_identity: dict[Identity, tuple[Machine, ...]] = {}
+        self._not_found: dict[MachineId, list[datetime]] = {}
+        self._first_seen: dict[MachineId, datetime] = {}
+        self._around = around
+        self._moved_at = 0.0
+        self._hurry = asyncio.Event()
+        self._waiters: set[Key] = set()
+        self.version = 0
+
+    def sight(self, identity: Identity, recorded: MachineId | None) -> Sight:
+        """What is seen of one Instance."""
+        return Sight(
+            listed=self.listed,
+            machines=self._by_identity.get(identity, ()),
+            gone=recorded is not None and self._is_gone(recorded),
+            trouble=str(self.trouble) if self.trouble is not None else "",
+        )
+
+    def age(self, machine: Machine, now: datetime) -> timedelta:
+        """For how long the machine exists, at least."""
+        return now - min(machine.created or now, self._first_seen.get(machine.id, now))
+
+    def duplicates(self) -> frozenset[Identity]:
+        """Identities that more than one live machine carries."""
+        return frozenset(
+            identity
+            for identity, machines in self._by_identity.items()
+            if len(machines) > 1 and sum(1 for each in machines if each.state is not MachineState.TERMINATED) > 1
+        )
+
+    def wake_after_list(self, key: Key) -> None:
+        """Wake that Instance after the next list, whatever it shows; something waits for proof."""
+        self._waiters.add(key)
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Something is about to change: list soon and often."""
+        self._moved_at = asyncio.get_running_loop().time()
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """List for ever."""
+        while True:
+            started = asyncio.get_running_loop().time()
+            await self.poll()
+            await self._pause(started)
+
+    async def poll(self) -> None:
+        """One list, and one question about the ids it lacks."""
+        begun = self._around.now()
+        self._hurry.clear()
+        try:
+            listed = await metrics.cloud_call(self._around.threads, self.account.kind, "list", self.driver.list)
+            machines = {each.id: each for each in listed}
+            machines |= await self._ask_missing(machines, begun)
+        except errors.CloudError as error:
+            self._failed(error)
+            return
+        self._take(machines, begun)
+
+    async def _ask_missing(self, machines: dict[MachineId, Machine], begun: datetime) -> dict[MachineId, Machine]:
+        missing = sorted(id for id in self._around.expected(self.account) if id not in machines)
+        found: dict[MachineId, Machine] = {}
+        if missing:
+            found = await metrics.cloud_call(self._around.threads, self.account.kind, "describe", lambda: self.driver.describe(missing))
+        for id in missing:
+            if id not in found:
+                answers = self._not_found.setdefault(id, [])
+                self._not_found[id] = [*answers[:1], begun]
+        self._not_found = {id: answers for id, answers in self._not_found.items() if id in missing and id not in found}
+        return found
+
+    def _is_gone(self, id: MachineId) -> bool:
+        answers = self._not_found.get(id, [])
+        return len(answers) > 1 and answers[-1] - answers[0] >= CONFIRM_AFTER
+
+    def _failed(self, error: errors.CloudError) -> None:
+        if self.trouble is None or str(self.trouble) != str(error):
+            log.warning("Listing the machines of %s %s failed: %s", self.account.kind, self.account.id, error)
+            self.trouble = error
+            self._around.moved(self.account)
+
+    def _take(self, machines: dict[MachineId, Machine], begun: datetime) -> None:
+        grouped: dict[Identity, list[Machine]] = {}
+        for machine in machines.values():
+            grouped.setdefault(machine.identity, []).append(machine)
+            self._first_seen.setdefault(machine.id, begun)
+        self._first_seen = {id: at for id, at in self._first_seen.items() if id in machines}
+        fresh = {identity: tuple(sorted(each, key=lambda machine: machine.id)) for identity, each in grouped.items()}
+        changed = [
+            identity for identity in fresh.keys() | self._by_identity.keys() if fresh.get(identity) != self._by_identity.get(identity)
+        ]
+        first, recovered = self.listed is None, self.trouble is not None
+        self.machines, self._by_identity, self.listed, self.trouble = machines, fresh, begun, None
+        if changed:
+            self.version += 1
+            self._moved_at = asyncio.get_running_loop().time()
+        if changed or first or recovered:
+            self._around.moved(self.account)
+        waiters, self._waiters = self._waiters, set()
+        for identity in changed:
+            self._around.wake(identity)
+        for key in waiters:
+            self._around.wake_key(key)
+
+    async def _pause(self, started: float) -> None:
+        loop = asyncio.get_running_loop()
+        quiet = loop.time() - self._moved_at
+        moving = bool(self._waiters) or bool(self._not_found) or any(each.state in _MOVING for each in self.machines.values())
+        seconds = FASTEST_SECONDS if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
+        seconds *= random.uniform(0.9, 1.1)
+        earliest = started + FASTEST_SECONDS * 0.9
+        try:
+            async with asyncio.timeout_at(loop.time() + seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        # Hurried: still no more than about one list a second.
+        await asyncio.sleep(max(0.0, earliest - loop.time()))

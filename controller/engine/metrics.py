@@ -1,0 +1,85 @@
+"""What Prometheus sees: bounded labels, no name of a machine or an infrastructure (design section 9).
+
+Counters and histograms are kept where things happen; counts of objects are made by `Now` when they are asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter as Count
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from controller import errors
+from controller.ports import T, Threads
+
+log = logging.getLogger(__name__)
+
+REGISTRY = CollectorRegistry()
+
+reconciles = Counter("occopus_reconciles_total", "Passes over an object.", ["kind", "result"], registry=REGISTRY)
+reconcile_seconds = Histogram("occopus_reconcile_duration_seconds", "Time of a pass.", ["kind"], registry=REGISTRY)
+cloud_calls = Counter("occopus_cloud_calls_total", "Calls to a cloud.", ["kind", "action", "result"], registry=REGISTRY)
+cloud_seconds = Histogram("occopus_cloud_call_duration_seconds", "Time of a call to a cloud.", ["kind", "action"], registry=REGISTRY)
+store_writes_refused = Counter("occopus_store_writes_refused_total", "Writes that the API refused.", ["kind", "reason"], registry=REGISTRY)
+launch_seconds = Histogram(
+    "occopus_launch_to_ready_seconds",
+    "From the recorded launch of a machine until it was first Ready.",
+    buckets=(1, 2, 5, 10, 20, 40, 60, 120, 300, 600, 1200),
+    registry=REGISTRY,
+)
+probes = Counter("occopus_probes_total", "Health checks.", ["result"], registry=REGISTRY)
+replacements = Counter("occopus_replacements_total", "Instances replaced.", ["reason"], registry=REGISTRY)
+unclaimed_ended = Counter("occopus_unclaimed_machines_ended_total", "Machines ended by the sweep.", registry=REGISTRY)
+abandoned = Counter("occopus_machines_left_total", "Machines left alone when their Instance went.", ["reason"], registry=REGISTRY)
+
+
+async def cloud_call(threads: Threads, kind: str, action: str, call: Callable[[], T]) -> T:
+    """Make one call to a cloud in a thread, timed and counted. Raises CloudError and nothing else.
+
+    A defect of a driver becomes Transient: it must stop nobody but the machines of that cloud.
+    """
+    with _cloud_call(kind, action):
+        try:
+            return await threads(call)
+        except errors.CloudError:
+            raise
+        except Exception as error:
+            log.exception("The driver %s failed at %s", kind, action)
+            raise errors.Transient(f"the driver {kind} failed at {action}: {type(error).__name__}") from error
+
+
+@contextmanager
+def _cloud_call(kind: str, action: str) -> Generator[None]:
+    """Time one call to a cloud and count its outcome by the class of the error."""
+    started, result = time.perf_counter(), "ok"
+    try:
+        yield
+    except errors.CloudError as error:
+        result = type(error).__name__
+        raise
+    finally:
+        cloud_seconds.labels(kind, action).observe(time.perf_counter() - started)
+        cloud_calls.labels(kind, action, result).inc()
+
+
+class Now:
+    """Gauges that are computed when asked for: no series per object, nothing to keep right meanwhile."""
+
+    def __init__(self, phases: Callable[[], Iterable[str]], queue: Callable[[], tuple[int, float]], unclaimed: Callable[[], int]) -> None:
+        self._phases, self._queue, self._unclaimed = phases, queue, unclaimed
+
+    def collect(self) -> Iterator[Metric]:
+        instances = GaugeMetricFamily("occopus_instances", "Instances by phase.", labels=["phase"])
+        for phase, number in sorted(Count(self._phases()).items()):
+            instances.add_metric([phase or "New"], number)
+        yield instances
+        depth, age = self._queue()
+        yield GaugeMetricFamily("occopus_queue_depth", "Keys that wait for a worker.", value=depth)
+        yield GaugeMetricFamily("occopus_queue_age_seconds", "For how long the oldest of them waits.", value=age)
+        yield GaugeMetricFamily("occopus_unclaimed_machines", "Machines of ours that no Instance claims.", value=self._unclaimed())

@@ -1,0 +1,246 @@
+"""What the engine knows of the store's objects: a cache fed by the watch and by the answers to our own writes.
+
+An answer to a write goes in at once and an older event is dropped, so a pass never sees less than it wrote. Reads that
+must be live go to the store. Every write of the engine goes through here: one way to write, a JSON merge patch of the
+difference between the object as last seen and as wanted, at the resourceVersion it was seen at (design section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from controller import errors
+from controller.api.kinds import BY_KIND
+from controller.api.meta import API_VERSION, Metadata
+from controller.ports import Change, Changed, Event, Gone, Key, Obj, Snapshot, Store
+from controller.stores import merge
+
+M = TypeVar("M", bound=BaseModel)
+
+#: UIDs of objects that have gone are remembered so that a late event does not bring one back; so many.
+_GONE_REMEMBERED = 4096
+
+Listener = Callable[[Obj | None, Obj | None], None]
+
+
+def key_of(obj: Obj) -> Key:
+    metadata = obj["metadata"]
+    return Key(obj["kind"], metadata.get("namespace", "default"), metadata["name"])
+
+
+class Objects:
+    """The cache and the writer. One worker holds a key at a time, so writes to one object do not meet each other here."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.writes = 0
+        self._by_kind: dict[str, dict[Key, Obj]] = {}
+        self._models: dict[Key, tuple[str, BaseModel]] = {}
+        self._children: dict[str, set[Key]] = {}
+        self._gone: dict[str, None] = {}
+        self._listeners: list[Listener] = []
+
+    # --- reading
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(old, new)` at each change: of an object that is new, `old` is None; of one that goes, `new`."""
+        self._listeners.append(listener)
+
+    def get(self, key: Key) -> Obj | None:
+        return self._by_kind.get(key.kind, {}).get(key)
+
+    def list(self, kind: str) -> list[Obj]:
+        return list(self._by_kind.get(kind, {}).values())
+
+    def children(self, uid: str, kind: str) -> list[Key]:
+        """Keys of the objects of a kind that the object with this UID owns, sorted."""
+        return sorted(key for key in self._children.get(uid, ()) if key.kind == kind)
+
+    def model(self, key: Key, model: type[M]) -> M | None:
+        """The object parsed, once for each version of it."""
+        obj = self.get(key)
+        if obj is None:
+            return None
+        version = obj["metadata"]["resourceVersion"]
+        kept = self._models.get(key)
+        if kept is None or kept[0] != version:
+            kept = (version, BY_KIND[key.kind].model.model_validate(obj))
+            self._models[key] = kept
+        if not isinstance(kept[1], model):
+            raise TypeError(f"{key} is not a {model.__name__}")
+        return kept[1]
+
+    def models(self, kind: str, model: type[M]) -> list[M]:
+        found = (self.model(key, model) for key in list(self._by_kind.get(kind, {})))
+        return [each for each in found if each is not None]
+
+    # --- the watch
+    def take(self, change: Change) -> None:
+        """Take in what the watch said."""
+        match change:
+            case Snapshot(objects):
+                self._relist(objects)
+            case Changed(obj):
+                self._put(obj)
+            case Gone(obj):
+                self._remove(key_of(obj), obj["metadata"]["uid"])
+
+    def _relist(self, objects: Iterable[Obj]) -> None:
+        listed = {key_of(obj): obj for obj in objects}
+        for kind in list(self._by_kind.values()):
+            for key in [key for key in kind if key not in listed]:
+                self._remove(key, kind[key]["metadata"]["uid"])
+        for obj in listed.values():
+            self._put(obj)
+
+    def _put(self, obj: Obj) -> None:
+        key, uid = key_of(obj), obj["metadata"]["uid"]
+        old = self.get(key)
+        if uid in self._gone or (old is not None and old["metadata"]["uid"] == uid and not _newer(obj, old)):
+            return
+        if old is not None and old["metadata"]["uid"] != uid:
+            self._remove(key, old["metadata"]["uid"])
+            old = None
+        self._by_kind.setdefault(key.kind, {})[key] = obj
+        for owner in obj["metadata"].get("ownerReferences", ()):
+            self._children.setdefault(owner["uid"], set()).add(key)
+        self._tell(old, obj)
+
+    def _remove(self, key: Key, uid: str) -> None:
+        self._gone[uid] = None
+        while len(self._gone) > _GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+        old = self.get(key)
+        if old is None or old["metadata"]["uid"] != uid:
+            return
+        del self._by_kind[key.kind][key]
+        self._models.pop(key, None)
+        for owner in old["metadata"].get("ownerReferences", ()):
+            siblings = self._children.get(owner["uid"], set())
+            siblings.discard(key)
+            if not siblings:
+                self._children.pop(owner["uid"], None)
+        self._tell(old, None)
+
+    def _tell(self, old: Obj | None, new: Obj | None) -> None:
+        for listener in self._listeners:
+            listener(old, new)
+
+    # --- writing
+    async def create(self, obj: Obj) -> Obj:
+        self.writes += 1
+        made = await self.store.create(obj)
+        self._put(made)
+        return made
+
+    async def write_status(self, key: Key, status: BaseModel) -> bool:
+        """Make the status what it is wanted to be; False where it is so already. Raises Conflict.
+
+        Fields that the model does not know stay: a newer version may have written them.
+        """
+        seen = self._seen(key)
+        ours = {field.alias or name for name, field in type(status).model_fields.items()}
+        patch = merge.difference({name: value for name, value in seen.get("status", {}).items() if name in ours}, dump(status))
+        if not patch:
+            return False
+        self.writes += 1
+        await self._patched(key, seen, {"status": patch}, "status")
+        return True
+
+    async def write_launch(self, key: Key, launch: Obj) -> None:
+        """Record the launch in status, alone, at the version seen. Raises Conflict."""
+        self.writes += 1
+        await self._patched(key, self._seen(key), {"status": {"launch": launch}}, "status")
+
+    async def write(self, key: Key, part: Obj) -> bool:
+        """Merge `part` (of metadata or spec) into the object; False where that changes nothing. Raises Conflict."""
+        seen = self._seen(key)
+        if merge.apply(seen, part) == seen:
+            return False
+        self.writes += 1
+        await self._patched(key, seen, part, "")
+        return True
+
+    async def _patched(self, key: Key, seen: Obj, patch: Obj, subresource: Any) -> None:
+        try:
+            answer = await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"], subresource=subresource)
+        except errors.ObjectNotFound:
+            self._remove(key, seen["metadata"]["uid"])
+            raise
+        except errors.Conflict:
+            await self.refresh(key)
+            raise
+        if answer["metadata"].get("deletionTimestamp") and not answer["metadata"].get("finalizers"):
+            self._remove(key, answer["metadata"]["uid"])
+        else:
+            self._put(answer)
+
+    async def delete(self, key: Key) -> None:
+        """Delete the very object that was seen; one that is gone is no error. Raises Conflict."""
+        obj = self.get(key)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return
+        self.writes += 1
+        try:
+            await self.store.delete(key, uid=obj["metadata"]["uid"])
+        except errors.ObjectNotFound:
+            self._remove(key, obj["metadata"]["uid"])
+
+    async def refresh(self, key: Key) -> Obj | None:
+        """Read the object live and take it in."""
+        try:
+            obj = await self.store.get(key)
+        except errors.ObjectNotFound:
+            old = self.get(key)
+            if old is not None:
+                self._remove(key, old["metadata"]["uid"])
+            return None
+        self._put(obj)
+        return obj
+
+    async def set_finalizer(self, key: Key, finalizer: str, *, wanted: bool) -> None:
+        """Add or remove one finalizer, leaving others as they are."""
+        seen = self._seen(key)
+        now: list[str] = seen["metadata"].get("finalizers", [])
+        then = [*(each for each in now if each != finalizer), *([finalizer] if wanted else [])]
+        if then != now:
+            await self.write(key, {"metadata": {"finalizers": then or None}})
+
+    async def event(self, event: Event) -> None:
+        await self.store.record(event)
+
+    def _seen(self, key: Key) -> Obj:
+        seen = self.get(key)
+        if seen is None:
+            raise errors.ObjectNotFound(str(key))
+        return seen
+
+
+def _newer(new: Obj, old: Obj) -> bool:
+    """resourceVersions are comparable as numbers in both homes (KEP-5504 for Kubernetes)."""
+    first, second = new["metadata"]["resourceVersion"], old["metadata"]["resourceVersion"]
+    return int(first) > int(second) if first.isdigit() and second.isdigit() else first != second
+
+
+def typed(kind: str, metadata: Obj, spec: Obj) -> Obj:
+    """A new object of one of our kinds."""
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def owner_reference(kind: str, metadata: Metadata) -> Obj:
+    """What makes the object of that kind and metadata the owner of another."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": metadata.name,
+        "uid": metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def dump(model: BaseModel) -> Obj:
+    """A model as the JSON that is stored: camelCase, what is None left out."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,0 +1,173 @@
+"""Probes all machines from one heap of due checks: no task and no thread a machine; only a change of outcome wakes anybody.
+
+The Instance's pass says what to probe (`watch`) and reads the verdict (`view`). Start-up and steady state differ: a machine
+that was never healthy is asked every second; one that was, at the probe's period, and counts as unhealthy only after
+`failureThreshold` failures in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.api.template import Health as HealthSpec
+from controller.api.template import Probe
+from controller.engine import metrics
+from controller.engine.objects import dump
+from controller.ports import Checker, Key, ProbeResult
+from controller.reconcilers.instance.plan import Health
+
+#: Seconds between two checks of a machine that was never healthy (rules of the game, issue 7).
+STARTUP_PERIOD_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is probed: the machine's address, with which probes, and whether it was healthy before this process knew it."""
+
+    address: str
+    health: HealthSpec
+    loopback: bool
+    was_ready: bool
+
+
+@dataclass(slots=True)
+class _State:
+    """One probe of one machine. `passing` is None until it is known."""
+
+    probe: Probe
+    wire: dict[str, Any]
+    passing: bool | None = None
+    failures: int = 0
+    message: str = ""
+
+
+@dataclass(slots=True)
+class _Watched:
+    key: Key
+    target: Target
+    states: list[_State] = field(default_factory=list[_State])
+    generation: int = 0
+
+
+class Prober:
+    """Runs until cancelled; all calls are made on the event loop."""
+
+    def __init__(self, checker: Checker, wake: Callable[[Key], None]) -> None:
+        self._checker = checker
+        self._wake = wake
+        self._watched: dict[str, _Watched] = {}
+        self._heap: list[tuple[float, int, str, int, int]] = []
+        self._changed = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._sequence = 0
+
+    def watch(self, uid: str, key: Key, target: Target) -> None:
+        """Probe this machine from now on; the same call again changes nothing."""
+        watched = self._watched.get(uid)
+        if watched is not None and (watched.target.address, watched.target.health) == (target.address, target.health):
+            return
+        generation = watched.generation + 1 if watched is not None else 0
+        states = [_State(each, dump(each)) for each in target.health.probes]
+        self._watched[uid] = _Watched(key, target, states, generation)
+        for number in range(len(states)):
+            self._schedule(0.0, uid, generation, number)
+
+    def forget(self, uid: str) -> None:
+        """Probe it no more."""
+        self._watched.pop(uid, None)
+
+    def view(self, uid: str) -> Health:
+        """The verdict so far: healthy only when all probes pass, None while nothing can be said."""
+        watched = self._watched.get(uid)
+        if watched is None:
+            return Health()
+        failing = [each for each in watched.states if each.passing is False]
+        if failing:
+            return Health(False, f"{failing[0].probe.name}: {failing[0].message}")
+        waiting = [each for each in watched.states if each.passing is None]
+        if not waiting:
+            return Health(True)
+        tried = [each for each in waiting if each.message]
+        return Health(None, f"{tried[0].probe.name}: {tried[0].message}" if tried else "")
+
+    def known(self, uid: str) -> bool:
+        """Whether each probe has answered at least once; of a machine that is not probed, nothing is awaited."""
+        watched = self._watched.get(uid)
+        return watched is None or all(each.passing is not None or each.message for each in watched.states)
+
+    async def run(self) -> None:
+        """Check what is due, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._changed.clear()
+            while self._heap and self._heap[0][0] <= loop.time():
+                _, _, uid, generation, number = heapq.heappop(self._heap)
+                self._begin(uid, generation, number)
+            try:
+                async with asyncio.timeout_at(self._heap[0][0] if self._heap else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def close(self) -> None:
+        """Cut off the checks that are under way."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _begin(self, uid: str, generation: int, number: int) -> None:
+        watched = self._watched.get(uid)
+        if watched is None or watched.generation != generation:
+            return
+        task = asyncio.get_running_loop().create_task(self._check(uid, watched, number))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # A checker that raises breaks its contract; the loop's handler logs it with its traceback.
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a health check failed", "exception": task.exception(), "task": task}
+            )
+
+    async def _check(self, uid: str, watched: _Watched, number: int) -> None:
+        state = watched.states[number]
+        try:
+            result = await self._checker.check(state.wire, watched.target.address, loopback=watched.target.loopback)
+            metrics.probes.labels("passed" if result.passed else "failed").inc()
+        finally:
+            # Whatever a checker does, its machine is probed again.
+            self._schedule(self._period(watched, state), uid, watched.generation, number)
+        if self._watched.get(uid) is not watched:
+            return
+        before = self.view(uid)
+        _judge(state, result, steady=watched.target.was_ready)
+        if self.view(uid) != before:
+            self._wake(watched.key)
+
+    def _period(self, watched: _Watched, state: _State) -> float:
+        if state.passing or watched.target.was_ready:
+            return state.probe.period_seconds * random.uniform(0.95, 1.05)
+        return STARTUP_PERIOD_SECONDS
+
+    def _schedule(self, seconds: float, uid: str, generation: int, number: int) -> None:
+        self._sequence += 1
+        heapq.heappush(self._heap, (asyncio.get_running_loop().time() + seconds, self._sequence, uid, generation, number))
+        self._changed.set()
+
+
+def _judge(state: _State, result: ProbeResult, *, steady: bool) -> None:
+    """Take in one result. Before the first success nothing but the message changes; the start-up deadline judges then."""
+    if result.passed:
+        state.passing, state.failures, state.message = True, 0, ""
+        return
+    state.failures += 1
+    state.message = result.message
+    if (state.passing or steady) and state.failures >= state.probe.failure_threshold:
+        state.passing = False

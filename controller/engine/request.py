@@ -1,0 +1,141 @@
+"""From an Instance to the one request that launches its machine: values, user data, tags, digest.
+
+Deterministic: the same Instance with the same secrets gives the same bytes, so a launch can be repeated after a crash.
+Secret values are read here, at launch, and are kept nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from controller import errors
+from controller.api.instance import Instance
+from controller.api.reasons import Reason
+from controller.engine import clouds
+from controller.engine.objects import Objects
+from controller.ports import CONTROLLER_TAG, Key, LaunchRequest, Renderer, RenderRequest
+
+
+class NotNow(errors.OccopusError):
+    """The request cannot be made yet; `reason` and the message say what is missing."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+async def build(objects: Objects, renderer: Renderer, controller_id: str, limit_bytes: int, instance: Instance) -> LaunchRequest:
+    """The request for one Instance, a batch of one. Raises NotNow."""
+    template = await _template(objects, instance)
+    user_data = b""
+    if template is not None:
+        values = await _values(objects, instance)
+        name = f"template of revision {instance.spec.revision}"
+        user_data = await rendered(renderer, RenderRequest(template, name, values, limit_bytes))
+    _, spec = instance.spec.implementation.arm()
+    return LaunchRequest(
+        batch_id=instance.spec.batch.id,
+        names=(instance.metadata.name,),
+        tags=tags(instance, controller_id),
+        spec=spec,
+        user_data=user_data,
+    )
+
+
+async def rendered(renderer: Renderer, request: RenderRequest) -> bytes:
+    """User data, or NotNow with the reason that belongs to what went wrong."""
+    try:
+        return await renderer.render(request)
+    except errors.TooLarge as error:
+        raise NotNow(Reason.USER_DATA_TOO_LARGE, str(error)) from error
+    except errors.ContextError as error:
+        raise NotNow(Reason.TEMPLATE_INVALID, str(error)) from error
+
+
+def tags(instance: Instance, controller_id: str) -> dict[str, str]:
+    """What a machine carries from the first (design section 5, rule 2)."""
+    spec = instance.spec
+    return {
+        CONTROLLER_TAG: controller_id,
+        clouds.NAMESPACE_TAG: instance.metadata.namespace,
+        clouds.INFRASTRUCTURE_TAG: spec.infrastructure.name,
+        clouds.INFRASTRUCTURE_ID_TAG: spec.infrastructure.id,
+        clouds.SERVICE_TAG: spec.service,
+        clouds.IMPLEMENTATION_TAG: spec.implementation.name,
+        clouds.REVISION_TAG: spec.revision,
+        clouds.BATCH_TAG: spec.batch.id,
+        clouds.BATCH_SIZE_TAG: str(spec.batch.size),
+    }
+
+
+def digest(request: LaunchRequest) -> str:
+    """SHA-256 over everything that the cloud is sent, save the fence."""
+    text = json.dumps(
+        [request.batch_id, request.names, dict(request.tags), request.spec, base64.b64encode(request.user_data).decode()], sort_keys=True
+    )
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def values(inputs: Mapping[str, Any], names: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
+    """What a template can read: the inputs, its own names, and the secrets put among the variables."""
+    return {
+        "variables": {**inputs.get("variables", {}), **secrets},
+        "services": inputs.get("services", {}),
+        "infrastructure": names["infrastructure"],
+        "service": names["service"],
+        "instance": {"name": names["name"], "index": int(names["index"]), "id": names["id"]},
+    }
+
+
+async def _template(objects: Objects, instance: Instance) -> str | None:
+    """The text of the template, from the revision: a later change of the template does not reach this Instance."""
+    if not instance.spec.revision:
+        raise NotNow(Reason.TEMPLATE_NOT_FOUND, "the Instance was claimed from its machine and is never rendered again")
+    key = Key("ControllerRevision", instance.metadata.namespace, instance.spec.revision)
+    revision = objects.get(key) or await objects.refresh(key)
+    if revision is None:
+        raise NotNow(Reason.TEMPLATE_NOT_FOUND, f"there is no ControllerRevision {key.name}")
+    cloud_init: dict[str, Any] = revision["data"].get("spec", {}).get("context", {}).get("cloudInit", {})
+    return cloud_init.get("template")
+
+
+async def _values(objects: Objects, instance: Instance) -> dict[str, Any]:
+    spec = instance.spec
+    secrets: dict[str, str] = {}
+    references: dict[str, dict[str, str]] = spec.inputs.get("secrets", {})
+    for name, reference in sorted(references.items()):
+        secrets[name] = await secret_value(objects, instance.metadata.namespace, reference["name"], reference["key"])
+    names = {
+        "infrastructure": spec.infrastructure.name,
+        "service": spec.service,
+        "name": instance.metadata.name,
+        "index": str(spec.index),
+        "id": f"{spec.batch.id}-{spec.batch.index}",
+    }
+    return values(spec.inputs, names, secrets)
+
+
+async def secret_value(objects: Objects, namespace: str, name: str, key: str) -> str:
+    """One value of a Secret, read live. Raises NotNow."""
+    data = await secret_data(objects, namespace, name)
+    if key not in data:
+        raise NotNow(Reason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}")
+    return data[key]
+
+
+async def secret_data(objects: Objects, namespace: str, name: str) -> dict[str, str]:
+    """All values of a Secret as texts, read live; the object is not kept. Raises NotNow."""
+    try:
+        secret = await objects.store.get(Key("Secret", namespace, name))
+    except errors.ObjectNotFound:
+        raise NotNow(Reason.SECRET_NOT_FOUND, f"there is no Secret {name}") from None
+    try:
+        return {each: base64.b64decode(value, validate=True).decode() for each, value in secret.get("data", {}).items()}
+    except (binascii.Error, UnicodeDecodeError):
+        # The cause would show the value.
+        raise NotNow(Reason.SECRET_NOT_FOUND, f"Secret {name} holds a value that is not base64 of UTF-8 text") from None

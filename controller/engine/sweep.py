@@ -1,0 +1,126 @@
+"""Finds machines of ours that no Instance claims, and makes sure of it before anybody acts (design section 5, rule 7).
+
+A machine is *sure* to be unclaimed when it is older than a minute and was missed twice against a live list of Instances,
+the cloud being listed before the objects. Groups claim sure machines; one that has no group is reported, and ended only
+under the policy Terminate: an empty store must never end a fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from controller import errors
+from controller.api.reasons import Reason
+from controller.engine import clouds, metrics
+from controller.engine.clouds import Clouds
+from controller.engine.objects import Objects
+from controller.ports import Account, Event, Identity, Key, Machine, MachineId, Now, Obj, Threads
+
+log = logging.getLogger(__name__)
+
+#: Younger machines may belong to a launch whose Instance is not listed yet.
+GRACE = timedelta(minutes=1)
+#: Seconds between two looks: often in the first minutes of a process, when a restore shows; then seldom.
+EARLY_SECONDS, LATE_SECONDS, EARLY_FOR_SECONDS = 10.0, 60.0, 180.0
+
+Policy = Literal["Report", "Terminate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the sweep works with."""
+
+    objects: Objects
+    clouds: Clouds
+    threads: Threads
+    now: Now
+    policy: Policy
+    wake_groups: Callable[[], None]
+
+
+class Sweep:
+    """Runs until cancelled."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._missed: Counter[tuple[Account, MachineId]] = Counter()
+        self._reported: set[tuple[Account, MachineId]] = set()
+
+    def sure(self, account: Account, machine: MachineId) -> bool:
+        return self._missed[account, machine] >= 2
+
+    async def run(self) -> None:
+        """Look, wait, and look again."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while True:
+            await asyncio.sleep(EARLY_SECONDS if loop.time() - started < EARLY_FOR_SECONDS else LATE_SECONDS)
+            try:
+                await self.look()
+            except errors.StoreError as error:
+                # In doubt nothing is unclaimed: the counts begin anew.
+                self._missed.clear()
+                log.warning("The sweep could not list the objects: %s", error)
+
+    async def look(self) -> None:
+        """One comparison of the clouds' lists with the live objects."""
+        suspects = {(account, machine.id): machine for account, machine in self._parts.clouds.suspects() if self._old(account, machine)}
+        if not suspects:
+            self._missed.clear()
+            return
+        instances = await self._parts.objects.store.list("Instance")
+        groups = await self._parts.objects.store.list("InstanceGroup")
+        claimed = {Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]) for each in instances}
+        missed = {place: machine for place, machine in suspects.items() if machine.identity not in claimed}
+        before = +self._missed
+        self._missed = Counter({place: self._missed[place] + 1 for place in missed})
+        if self._missed != before:
+            self._parts.wake_groups()
+        homeless = [place for place, machine in missed.items() if self._missed[place] >= 2 and not _has_group(machine, groups)]
+        for place in sorted(homeless, key=str):
+            await self._homeless(*place, missed[place])
+
+    def _old(self, account: Account, machine: Machine) -> bool:
+        inventory = self._parts.clouds.inventories().get(account)
+        return inventory is not None and inventory.trouble is None and inventory.age(machine, self._parts.now()) > GRACE
+
+    async def _homeless(self, account: Account, id: MachineId, machine: Machine) -> None:
+        if self._parts.policy == "Terminate" and await self._parts.objects.store.holds():
+            inventory = self._parts.clouds.inventories()[account]
+            driver = inventory.driver
+            await metrics.cloud_call(self._parts.threads, account.kind, "delete", lambda: driver.delete((id,)))
+            metrics.unclaimed_ended.inc()
+        if (account, id) in self._reported:
+            return
+        self._reported.add((account, id))
+        for key, binding in self._parts.clouds.bindings():
+            cloud = self._parts.objects.get(key)
+            if binding.inventory.account == account and cloud is not None:
+                await self._parts.objects.event(_event(key, cloud, machine, self._parts.policy))
+
+
+def _has_group(machine: Machine, groups: list[Obj]) -> bool:
+    """Whether a group of the machine's infrastructure identity and service exists."""
+    return any(_tags_of(group) == _identifying(machine.tags) for group in groups)
+
+
+def _tags_of(group: Obj) -> tuple[str, ...]:
+    spec = group["spec"]
+    return (group["metadata"].get("namespace", "default"), spec["infrastructure"]["id"], spec["service"])
+
+
+def _identifying(tags: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(tags.get(each, "") for each in (clouds.NAMESPACE_TAG, clouds.INFRASTRUCTURE_ID_TAG, clouds.SERVICE_TAG))
+
+
+def _event(key: Key, cloud: Obj, machine: Machine, policy: Policy) -> Event:
+    place = f"{machine.tags.get(clouds.INFRASTRUCTURE_TAG, '?')}/{machine.tags.get(clouds.SERVICE_TAG, '?')}"
+    what = "is ended" if policy == "Terminate" else "is left alone"
+    message = f"machine {machine.id} of {place} has neither an Instance nor a group and {what}"
+    return Event(key, cloud["metadata"]["uid"], "Warning", Reason.UNCLAIMED.value, message)

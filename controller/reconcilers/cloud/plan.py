@@ -1,0 +1,131 @@
+"""Is the account reachable, authorised, and still the same one? And who still needs the Cloud? Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.api import meta
+from controller.api.cloud import AccountStatus, Cloud
+from controller.api.reasons import Reason
+from controller.ports import Account
+
+#: How often a Cloud that answers is asked for its identity again; credentials that expire show earlier, in its lists.
+CONTACT_EVERY = timedelta(minutes=5)
+#: How soon a Cloud that does not answer is asked again: within one poll (design section 5, rule 8).
+CONTACT_AGAIN = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """The last answer to "who am I": an account, or what went wrong. `with_config` is a digest of what it was asked with."""
+
+    at: datetime
+    with_config: str
+    account: Account | None = None
+    reason: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of one Cloud.
+
+    `config` is a digest of spec and Secret, `secret` the name of the Secret it names, `secret_problem` why that cannot be
+    used, `guarded` whether our finalizer is on it; `users` counts the Instances made on it; `machines` and `trouble` come
+    from the newest list.
+    """
+
+    cloud: Cloud
+    now: datetime
+    config: str = ""
+    installed: bool = True
+    secret: str = ""
+    secret_problem: str = ""
+    guarded: bool = True
+    users: int = 0
+    contact: Contact | None = None
+    machines: int | None = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSecret:
+    """Put our finalizer on the Secret: without it the machines could not be ended."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskIdentity:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let the Cloud go, if a live list shows no Instance of it; its Secret too, if no other Cloud names it."""
+
+    secret: str
+
+
+Action = AddFinalizer | GuardSecret | AskIdentity | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is due, whether machines may be made and ended there, and the account that is recorded."""
+
+    actions: tuple[Action, ...]
+    ready: bool
+    reason: Reason
+    message: str
+    account: AccountStatus | None
+    again: datetime | None = None
+
+
+def plan(o: Observed) -> Plan:
+    """The acts that are due, and whether the account can be used."""
+    recorded = o.cloud.status.account
+    if o.cloud.metadata.deleting and not o.users:
+        return Plan((Release(o.secret),), False, Reason.TERMINATING, "no Instance is left", recorded)
+    if not o.cloud.metadata.deleting and meta.FINALIZER not in o.cloud.metadata.finalizers:
+        return Plan((AddFinalizer(),), False, Reason.RECONCILING, "its finalizer is set first", recorded)
+    kind, _ = o.cloud.spec.arm()
+    if not o.installed:
+        return Plan((), False, Reason.UNKNOWN_KIND, f"no driver for {kind or 'this kind'} is installed", recorded)
+    if o.secret_problem:
+        return Plan((), False, Reason.SECRET_NOT_FOUND, o.secret_problem, recorded, o.now + CONTACT_AGAIN)
+    guard = () if o.guarded or not o.secret else (GuardSecret(o.secret),)
+    return _contacted(o, guard)
+
+
+def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
+    contact, recorded = o.contact, o.cloud.status.account
+    if contact is None or contact.with_config != o.config:
+        return Plan((*guard, AskIdentity()), False, Reason.RECONCILING, "the account is being asked who it is", recorded)
+    if contact.account is None:
+        reason = contact.reason or Reason.CLOUD_UNREACHABLE
+        due = contact.at + CONTACT_AGAIN
+        actions = (*guard, AskIdentity()) if o.now >= due else guard
+        return Plan(actions, False, reason, contact.message, recorded, due)
+    due = contact.at + CONTACT_EVERY
+    actions = (*guard, AskIdentity()) if o.now >= due else guard
+    account = _status(contact.account)
+    if recorded is not None and recorded != account:
+        message = f"the credentials answer for account {account.id} {account.region}, recorded is {recorded.id} {recorded.region}".rstrip()
+        return Plan(actions, False, Reason.ACCOUNT_CHANGED, message, recorded, due)
+    if o.trouble:
+        return Plan(actions, False, Reason.CLOUD_UNREACHABLE, o.trouble, account, due)
+    if o.machines is None:
+        return Plan(actions, False, Reason.RECONCILING, "its machines are being listed", account, due)
+    text = f"account {account.id}" + (f" in {account.region}" if account.region else "")
+    return Plan(actions, True, Reason.READY, text, account, due)
+
+
+def _status(account: Account) -> AccountStatus:
+    return AccountStatus(kind=account.kind, id=account.id, region=account.region, endpoint=account.endpoint)

@@ -1,0 +1,166 @@
+"""One pass over a Cloud: gather, plan, act, write the status. Decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from controller import errors
+from controller.api import meta
+from controller.api.cloud import Cloud
+from controller.api.reasons import Reason
+from controller.engine import metrics, request
+from controller.engine.engine import Engine
+from controller.ports import CloudConfig, Key
+from controller.reconcilers.cloud import status
+from controller.reconcilers.cloud.plan import AddFinalizer, AskIdentity, Contact, GuardSecret, Observed, Plan, Release, plan
+
+_REASONS: dict[type[errors.CloudError], Reason] = {
+    errors.Denied: Reason.DENIED,
+    errors.Throttled: Reason.THROTTLED,
+    errors.Invalid: Reason.CLOUD_INVALID,
+}
+
+
+async def reconcile(engine: Engine, key: Key) -> float | None:
+    cloud = engine.objects.model(key, Cloud)
+    if cloud is None:
+        engine.clouds.unbind(key)
+        engine.clouds.contacts.pop(key, None)
+        return None
+    secret, problem = await _secret(engine, cloud)
+    observed = await _gather(engine, key, cloud, (secret, problem))
+    todo = plan(observed)
+    for action in todo.actions:
+        match action:
+            case AddFinalizer():
+                await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
+                return 0.0
+            case GuardSecret(name):
+                await _guard(engine, Key("Secret", key.namespace, name), wanted=True)
+            case AskIdentity():
+                await _ask(engine, key, observed, secret)
+            case Release(name):
+                return await _release(engine, key, name)
+    if any(isinstance(each, AskIdentity) for each in todo.actions):
+        todo = plan(await _gather(engine, key, cloud, (secret, problem)))
+    return await _report(engine, key, todo, (secret, problem))
+
+
+async def _report(engine: Engine, key: Key, todo: Plan, secret: tuple[dict[str, str], str]) -> float | None:
+    fresh = engine.objects.model(key, Cloud)
+    if fresh is None:
+        return None
+    observed = await _gather(engine, key, fresh, secret)
+    _bind(engine, key, observed, todo, secret[0])
+    before = meta.condition(fresh.status.conditions, "Ready")
+    if await engine.objects.write_status(key, status.report(observed, todo)):
+        after = todo.reason.value
+        if after != (before.reason if before else "") and todo.reason is not Reason.RECONCILING:
+            await engine.say(key, "Normal" if todo.ready else "Warning", todo.reason, todo.message)
+    return None if todo.again is None else max(0.0, (todo.again - engine.ports.now()).total_seconds())
+
+
+async def _secret(engine: Engine, cloud: Cloud) -> tuple[dict[str, str], str]:
+    """The data of the Secret that the arm names, read live; else what is wrong with it."""
+    name = _secret_name(cloud)
+    if not name:
+        return {}, ""
+    try:
+        return await request.secret_data(engine.objects, cloud.metadata.namespace, name), ""
+    except request.NotNow as missing:
+        return {}, str(missing)
+
+
+def _secret_name(cloud: Cloud) -> str:
+    _, arm = cloud.spec.arm()
+    reference: dict[str, Any] = arm.get("credentials", {}).get("secretRef", {})
+    return reference.get("name", "")
+
+
+async def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str, str], str]) -> Observed:
+    kind, arm = cloud.spec.arm()
+    text = json.dumps([kind, arm, sorted(secret[0].items())])
+    binding = engine.clouds.binding(key)
+    inventory = binding.inventory if binding is not None else None
+    return Observed(
+        cloud=cloud,
+        now=engine.ports.now(),
+        config=hashlib.sha256(text.encode()).hexdigest(),
+        installed=kind in engine.plugins,
+        secret=_secret_name(cloud),
+        secret_problem=secret[1],
+        guarded=await _guarded(engine, key.namespace, _secret_name(cloud)),
+        users=sum(1 for _ in _users(engine, key)),
+        contact=engine.clouds.contacts.get(key),
+        machines=len(engine.clouds.live(inventory.account)) if inventory is not None and inventory.listed is not None else None,
+        trouble=str(inventory.trouble) if inventory is not None and inventory.trouble is not None else "",
+    )
+
+
+def _users(engine: Engine, key: Key) -> list[str]:
+    return [
+        each["metadata"]["name"]
+        for each in engine.objects.list("Instance")
+        if each["metadata"].get("namespace", "default") == key.namespace and each["spec"]["implementation"]["cloudRef"]["name"] == key.name
+    ]
+
+
+async def _guarded(engine: Engine, namespace: str, name: str) -> bool:
+    if not name:
+        return True
+    secret = engine.objects.get(Key("Secret", namespace, name))
+    return secret is None or meta.FINALIZER in secret["metadata"].get("finalizers", ())
+
+
+async def _guard(engine: Engine, key: Key, *, wanted: bool) -> None:
+    secret = await engine.objects.refresh(key)
+    if secret is not None and not (wanted and secret["metadata"].get("deletionTimestamp")):
+        await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=wanted)
+
+
+async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, str]) -> None:
+    """Open the driver and ask whose account it is; the answer is remembered for the plan."""
+    kind, arm = observed.cloud.spec.arm()
+    plugin, options = engine.plugins[kind], engine.options
+    config = CloudConfig(arm, secret, options.controller_id, options.state_directory, options.allow_local, options.ambient_credentials)
+    try:
+        driver = plugin.open(config)
+        account = await metrics.cloud_call(engine.ports.threads, kind, "identity", driver.identity)
+    except errors.CloudError as error:
+        reason = _REASONS.get(type(error), Reason.CLOUD_UNREACHABLE)
+        engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, None, reason, str(error))
+        return
+    old = engine.clouds.contacts.get(key)
+    engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, account)
+    if old is None or old.with_config != observed.config or old.account != account or engine.clouds.binding(key) is None:
+        engine.memory.cached["driver", key] = driver
+
+
+def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan, secret: dict[str, str]) -> None:
+    """Bind while the account is the recorded one; unbind a Cloud whose credentials answer for another."""
+    contact = observed.contact
+    if todo.reason in (Reason.ACCOUNT_CHANGED, Reason.UNKNOWN_KIND):
+        engine.clouds.unbind(key)
+        return
+    driver = engine.memory.cached.pop(("driver", key), None)
+    if driver is not None and contact is not None and contact.account is not None:
+        kind, _ = observed.cloud.spec.arm()
+        binding = engine.clouds.binding(key)
+        if binding is not None and binding.inventory.account != contact.account:
+            engine.clouds.unbind(key)
+        engine.clouds.bind(key, engine.plugins[kind], driver, contact.account)
+
+
+async def _release(engine: Engine, key: Key, secret: str) -> float | None:
+    """Let the Cloud go once a live list shows no Instance of it; then its Secret, if no other Cloud names it."""
+    live = await engine.objects.store.list("Instance", key.namespace)
+    if any(each["spec"]["implementation"]["cloudRef"]["name"] == key.name for each in live):
+        return 1.0
+    await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
+    engine.clouds.unbind(key)
+    others = engine.objects.models("Cloud", Cloud)
+    if secret and not any(_secret_name(each) == secret for each in others if each.metadata.namespace == key.namespace):
+        await _guard(engine, Key("Secret", key.namespace, secret), wanted=False)
+    return None

@@ -1,0 +1,28 @@
+"""The status of a Cloud from its plan. Pure."""
+
+from __future__ import annotations
+
+from controller.api.cloud import CloudStatus
+from controller.api.reasons import Reason
+from controller.reconcilers import conditions
+from controller.reconcilers.cloud.plan import Observed, Plan
+from controller.reconcilers.conditions import say
+
+#: What does not pass by itself: somebody has to change something.
+_STALLED = {Reason.UNKNOWN_KIND, Reason.ACCOUNT_CHANGED, Reason.DENIED, Reason.SECRET_NOT_FOUND}
+
+
+def report(o: Observed, plan: Plan) -> CloudStatus:
+    """What is written to the Cloud's status. While a new process has not asked yet, what was said before stays."""
+    if plan.reason is Reason.RECONCILING and o.cloud.status.conditions:
+        return o.cloud.status.model_copy(update={"observed_generation": o.cloud.metadata.generation})
+    said = (
+        say("Ready", plan.ready, plan.reason, plan.message),
+        say("Stalled", plan.reason in _STALLED, plan.reason, plan.message),
+    )
+    return CloudStatus(
+        observed_generation=o.cloud.metadata.generation,
+        account=plan.account,
+        machines=o.cloud.status.machines if o.machines is None else o.machines,
+        conditions=conditions.merge(o.cloud.status.conditions, said, o.cloud.metadata.generation, o.now),
+    )

@@ -1,0 +1,166 @@
+"""From the graph to its groups: make, change and remove them, against the edges when they go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.api import meta
+from controller.api.group import InfrastructureIdentity, InstanceGroup, InstanceGroupSpec
+from controller.api.infrastructure import Infrastructure, Service
+from controller.api.meta import Variable
+from controller.api.reasons import Reason
+from controller.reconcilers import graph
+from controller.reconcilers.graph import Problem, TemplateFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of one Infrastructure.
+
+    `groups` are its own, `taken` names of groups that it wants and others hold, `id_taken` the Infrastructure that has its
+    spec.id, `machines` how many unclaimed machines of its identity exist per service.
+    """
+
+    infrastructure: Infrastructure
+    groups: tuple[InstanceGroup, ...] = ()
+    taken: frozenset[str] = frozenset()
+    id_taken: str = ""
+    templates: Mapping[str, TemplateFacts] = field(default_factory=dict[str, TemplateFacts])
+    clouds: Mapping[str, str] = field(default_factory=dict[str, str])
+    machines: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGroup:
+    name: str
+    spec: InstanceGroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateGroup:
+    name: str
+    spec: InstanceGroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteGroup:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let the Infrastructure go, if a live list shows none of its groups."""
+
+
+Action = AddFinalizer | CreateGroup | UpdateGroup | DeleteGroup | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`waits` says of each group that is to go which services go first."""
+
+    actions: tuple[Action, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    waits: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+def plan(o: Observed) -> Plan:
+    """The acts that are due for the Infrastructure, all of which may run at once."""
+    if o.infrastructure.metadata.deleting:
+        return _ending(o)
+    if meta.FINALIZER not in o.infrastructure.metadata.finalizers:
+        return Plan((AddFinalizer(),))
+    problems = (*_taken(o), *graph.problems(o.infrastructure.spec, o.templates, o.clouds))
+    if problems:
+        return Plan(problems=problems)
+    return _steady(o)
+
+
+def group_name(infrastructure: str, service: str) -> str:
+    return f"{infrastructure}-{service}"
+
+
+def recorded_edges(groups: tuple[InstanceGroup, ...]) -> graph.Edges:
+    """The edges of the last accepted graph, from the groups that still exist."""
+    return {each.spec.service: frozenset(needs.service for needs in each.spec.depends_on) for each in groups}
+
+
+def _steady(o: Observed) -> Plan:
+    if o.infrastructure.spec.paused:
+        return Plan(
+            tuple(
+                UpdateGroup(each.metadata.name, each.spec.model_copy(update={"paused": True})) for each in o.groups if not each.spec.paused
+            )
+        )
+    have = {each.spec.service: each for each in o.groups}
+    actions: list[Action] = []
+    for service in o.infrastructure.spec.services:
+        group = have.get(service.name)
+        if group is None:
+            actions.append(CreateGroup(group_name(o.infrastructure.metadata.name, service.name), _new(o, service)))
+        elif not group.metadata.deleting and (spec := _changed(o, service, group)) != group.spec:
+            actions.append(UpdateGroup(group.metadata.name, spec))
+    services = {service.name for service in o.infrastructure.spec.services}
+    removals, waits = _remove(tuple(each for each in o.groups if each.spec.service not in services), o.groups)
+    return Plan((*actions, *removals), waits=waits)
+
+
+def _new(o: Observed, service: Service) -> InstanceGroupSpec:
+    """A new group; where its machines exist already (a restore) it starts with at least their number."""
+    first = max(service.initial_replicas(), 0 if service.replicas is not None else o.machines.get(service.name, 0))
+    return _spec(o, service, first)
+
+
+def _changed(o: Observed, service: Service, group: InstanceGroup) -> InstanceGroupSpec:
+    """The group's number is its own unless the service names one (design section 3)."""
+    return _spec(o, service, group.spec.replicas if service.replicas is None else service.replicas)
+
+
+def _spec(o: Observed, service: Service, replicas: int) -> InstanceGroupSpec:
+    return InstanceGroupSpec(
+        infrastructure=InfrastructureIdentity(name=o.infrastructure.metadata.name, id=o.infrastructure.identity),
+        service=service.name,
+        replicas=replicas,
+        fixed_replicas=service.replicas,
+        scaling=service.scaling,
+        template_ref=service.template_ref,
+        depends_on=service.depends_on,
+        variables=merged(service.variables, o.infrastructure.spec.variables),
+        paused=o.infrastructure.spec.paused,
+    )
+
+
+def merged(*layers: tuple[Variable, ...]) -> tuple[Variable, ...]:
+    """Variables by name, later layers over earlier ones, sorted."""
+    by_name = {each.name: each for layer in layers for each in layer}
+    return tuple(by_name[name] for name in sorted(by_name))
+
+
+def _ending(o: Observed) -> Plan:
+    if not o.groups:
+        return Plan((Release(),))
+    removals, waits = _remove(o.groups, o.groups)
+    return Plan(removals, waits=waits)
+
+
+def _remove(
+    going: tuple[InstanceGroup, ...], all_groups: tuple[InstanceGroup, ...]
+) -> tuple[tuple[Action, ...], Mapping[str, tuple[str, ...]]]:
+    """Which groups are deleted now: those that no group that still exists depends on."""
+    recorded = recorded_edges(all_groups)
+    waits = {each.spec.service: graph.blockers(each.spec.service, recorded) for each in going}
+    due = tuple(DeleteGroup(each.metadata.name) for each in going if not waits[each.spec.service] and not each.metadata.deleting)
+    return due, {service: first for service, first in sorted(waits.items()) if first}
+
+
+def _taken(o: Observed) -> tuple[Problem, ...]:
+    found = [Problem(Reason.NAME_TAKEN, f"the group {name} belongs to another Infrastructure") for name in sorted(o.taken)]
+    if o.id_taken:
+        found.append(Problem(Reason.ID_TAKEN, f"Infrastructure {o.id_taken} has the same spec.id"))
+    return tuple(found)

@@ -1,0 +1,256 @@
+"""One pass over an Instance: gather, plan, act, write the status. Decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from controller import errors
+from controller.api import meta
+from controller.api.cloud import Cloud
+from controller.api.group import InstanceGroup
+from controller.api.infrastructure import Infrastructure
+from controller.api.instance import Instance, Launch
+from controller.api.reasons import Reason
+from controller.engine import metrics, prober
+from controller.engine.clouds import Binding, cloud_key, identity_of
+from controller.engine.engine import Engine
+from controller.engine.objects import dump
+from controller.ports import Key, Machine, MachineId, MachineState
+from controller.reconcilers import graph
+from controller.reconcilers.infrastructure.plan import recorded_edges
+from controller.reconcilers.instance import status
+from controller.reconcilers.instance.plan import (
+    Action,
+    Acts,
+    AddFinalizer,
+    Close,
+    CloudView,
+    Observed,
+    Owner,
+    Plan,
+    Record,
+    Release,
+    Resend,
+    Sight,
+    Stand,
+    Terminate,
+    plan,
+)
+from controller.reconcilers.instance.plan import (
+    Launch as LaunchNow,
+)
+
+
+async def reconcile(engine: Engine, key: Key) -> float | None:
+    instance = engine.objects.model(key, Instance)
+    if instance is None:
+        return None
+    binding = engine.clouds.binding(cloud_key(instance))
+    observed = _gather(engine, instance, binding)
+    todo = plan(observed)
+    _probe(engine, key, instance, todo.stand, binding)
+    for action in todo.actions:
+        if isinstance(action, Release):
+            await _release(engine, key, instance, action)
+            return None
+        await _act(engine, key, instance, binding, action)
+    await _report(engine, key, todo)
+    _await_proof(engine, key, instance, binding)
+    again = plan(_gather(engine, instance, binding)).again if todo.actions else todo.again
+    return None if again is None else max(0.05, (again - engine.ports.now()).total_seconds())
+
+
+# --- gather ---------------------------------------------------------------------------------------------------------
+def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Observed:
+    recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
+    return Observed(
+        instance=instance,
+        now=engine.ports.now(),
+        owner=_owner(engine, instance),
+        cloud=_cloud(engine, instance, binding),
+        sight=binding.inventory.sight(identity_of(instance), recorded) if binding is not None else Sight(),
+        attempt=engine.launcher.attempt(instance.metadata.uid),
+        health=engine.prober.view(instance.metadata.uid),
+        acts=engine.memory.acts.get(instance.metadata.uid, Acts()),
+    )
+
+
+def _owner(engine: Engine, instance: Instance) -> Owner:
+    namespace = instance.metadata.namespace
+    reference = next((each for each in instance.metadata.owner_references if each.kind == "InstanceGroup"), None)
+    group = engine.objects.model(Key("InstanceGroup", namespace, reference.name), InstanceGroup) if reference is not None else None
+    if group is None or reference is None or group.metadata.uid != reference.uid:
+        return Owner(exists=False)
+    infrastructure = engine.objects.model(Key("Infrastructure", namespace, instance.spec.infrastructure.name), Infrastructure)
+    going = group.metadata.deleting or infrastructure is None or infrastructure.metadata.deleting
+    noted = group.metadata.annotations.get(meta.SCALED_IN, "").split(",")
+    return Owner(
+        exists=True,
+        going=going,
+        paused=group.spec.paused,
+        blockers=_blockers(engine, group) if going and instance.metadata.deleting else (),
+        counted=instance.metadata.name in noted,
+    )
+
+
+def _blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
+    owner = next((each for each in group.metadata.owner_references if each.kind == "Infrastructure"), None)
+    if owner is None:
+        return ()
+    found = (engine.objects.model(each, InstanceGroup) for each in engine.objects.children(owner.uid, "InstanceGroup"))
+    return graph.blockers(group.spec.service, recorded_edges(tuple(each for each in found if each is not None)))
+
+
+def _cloud(engine: Engine, instance: Instance, binding: Binding | None) -> CloudView:
+    cloud = engine.objects.model(cloud_key(instance), Cloud)
+    if cloud is None:
+        return CloudView()
+    if binding is None:
+        said = meta.condition(cloud.status.conditions, "Ready")
+        frozen = said is not None and said.status == "False"
+        return CloudView(exists=True, message=said.message if said is not None and frozen else "the account was not asked yet")
+    trouble = binding.inventory.trouble
+    return CloudView(
+        exists=True,
+        ready=trouble is None,
+        message=str(trouble) if trouble is not None else "",
+        settle=timedelta(seconds=binding.driver.settle_seconds),
+        room=engine.launcher.has_room(instance, binding, cloud.spec.max_instances),
+        limit=cloud.spec.max_instances,
+    )
+
+
+# --- act ------------------------------------------------------------------------------------------------------------
+async def _act(engine: Engine, key: Key, instance: Instance, binding: Binding | None, action: Action) -> None:
+    if isinstance(action, AddFinalizer):
+        await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
+        return
+    if binding is None:
+        raise errors.Transient(f"Cloud {cloud_key(instance).name} is not bound")  # the plan asks for a ready cloud first
+    match action:
+        case LaunchNow():
+            await engine.launcher.launch(instance, binding)
+        case Resend():
+            await engine.launcher.resend(instance, binding)
+        case Record(machine):
+            await engine.objects.write_launch(key, dump(_rebuilt(engine, machine)))
+        case Terminate(ids):
+            await _terminate(engine, instance, binding, ids)
+        case Close():
+            await _close(engine, instance, binding)
+        case Release():
+            raise ValueError("released by reconcile")
+
+
+def _rebuilt(engine: Engine, machine: Machine) -> Launch:
+    """The record of a launch that a restore has dropped. No digest equals it, so the launch is never sent again."""
+    return Launch(digest="restored", time=machine.created or engine.ports.now())
+
+
+async def _terminate(engine: Engine, instance: Instance, binding: Binding, ids: tuple[MachineId, ...]) -> None:
+    uid = instance.metadata.uid
+    acts = engine.memory.acts.get(uid, Acts())
+    if not await engine.objects.store.holds():
+        engine.memory.acts[uid] = replace(acts, trouble="this process may not act for its store any more")
+        return
+    try:
+        results = await metrics.cloud_call(engine.ports.threads, binding.plugin.kind, "delete", lambda: binding.driver.delete(ids))
+    except errors.CloudError as error:
+        results = [error]
+    failed = next((each for each in results if each is not None), None)
+    engine.memory.acts[uid] = replace(acts, terminated=engine.ports.now(), trouble=str(failed) if failed is not None else "")
+    binding.inventory.hurry()
+
+
+async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
+    fence = instance.status.launch.fence if instance.status.launch is not None else ""
+    batch = instance.spec.batch.id
+    closed = await metrics.cloud_call(engine.ports.threads, binding.plugin.kind, "close", lambda: binding.driver.close(batch, fence))
+    acts = engine.memory.acts.get(instance.metadata.uid, Acts())
+    engine.memory.acts[instance.metadata.uid] = replace(acts, closed=engine.ports.now(), fenced=closed)
+
+
+async def _release(engine: Engine, key: Key, instance: Instance, action: Release) -> None:
+    if action.reason in (Reason.ABANDONED, Reason.OWNER_MISSING):
+        metrics.abandoned.labels(action.reason.value).inc()
+        await engine.say(key, "Warning", action.reason, action.message)
+    await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
+    binding = engine.clouds.binding(cloud_key(instance))
+    if binding is not None:
+        engine.launcher.settled(instance, binding)
+    uid = instance.metadata.uid
+    engine.launcher.forget(uid)
+    engine.prober.forget(uid)
+    engine.memory.acts.pop(uid, None)
+
+
+# --- report ---------------------------------------------------------------------------------------------------------
+async def _report(engine: Engine, key: Key, todo: Plan) -> None:
+    fresh = engine.objects.model(key, Instance)
+    if fresh is None:
+        return
+    now = engine.ports.now()
+    wanted = status.report(fresh, todo.stand, now)
+    before, after = meta.condition(fresh.status.conditions, "Ready"), meta.condition(wanted.conditions, "Ready")
+    if not await engine.objects.write_status(key, wanted):
+        return
+    if wanted.ready_time is not None and fresh.status.ready_time is None and wanted.launch is not None:
+        metrics.launch_seconds.observe(max(0.0, (now - wanted.launch.time).total_seconds()))
+    if after is not None and (before is None or before.reason != after.reason) and after.reason in _TOLD:
+        await engine.say(key, _TOLD[after.reason], Reason(after.reason), after.message)
+
+
+#: What a user is told by an event; the steps between are in the conditions.
+_TOLD: dict[str, Any] = {
+    Reason.READY.value: "Normal",
+    Reason.TERMINATING.value: "Normal",
+    **{
+        each.value: "Warning"
+        for each in (
+            Reason.PROBE_FAILED,
+            Reason.STARTUP_TIMEOUT,
+            Reason.MACHINE_ENDED,
+            Reason.MACHINE_STOPPED,
+            Reason.MACHINE_MISSING,
+            Reason.MACHINE_ERROR,
+            Reason.MACHINE_UNKNOWN,
+            Reason.DUPLICATE_MACHINE,
+            Reason.LAUNCH_LOST,
+            Reason.NO_CAPACITY,
+            Reason.QUOTA_EXCEEDED,
+            Reason.DENIED,
+            Reason.CLOUD_INVALID,
+            Reason.TEMPLATE_INVALID,
+            Reason.USER_DATA_TOO_LARGE,
+            Reason.SECRET_NOT_FOUND,
+            Reason.LIMIT_REACHED,
+        )
+    },
+}
+
+
+def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: Binding | None) -> None:
+    """Probe what runs, and nothing else."""
+    machine, uid, health = stand.machine, instance.metadata.uid, instance.spec.health
+    if machine is None and stand.keep:
+        return
+    if machine is None or binding is None or machine.state is not MachineState.RUNNING or not health.probes or instance.metadata.deleting:
+        engine.prober.forget(uid)
+        return
+    addresses = machine.private_addresses if health.address == "Private" else machine.public_addresses
+    if not addresses:
+        return
+    target = prober.Target(addresses[0], health, binding.plugin.loopback, instance.status.ready_time is not None)
+    engine.prober.watch(uid, key, target)
+
+
+def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding | None) -> None:
+    """While something waits for what the next list shows, it is woken by it."""
+    if binding is None:
+        return
+    recorded = instance.status.machine
+    missing = recorded is not None and recorded.id not in binding.inventory.machines
+    if instance.metadata.deleting or missing:
+        binding.inventory.wake_after_list(key)

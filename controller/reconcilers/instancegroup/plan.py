@@ -1,0 +1,353 @@
+"""How one service becomes n Instances: release, create, scale, replace, claim. Pure.
+
+A plan is one step. Creation comes from a deficit alone, so a replacement is nothing but a deletion: the next step (or this
+one) makes another. What brakes it (`Replacement`, the annotation `replaces`) is read from the objects, never remembered.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controller.api import meta
+from controller.api.group import InstanceGroup, Replacement
+from controller.api.instance import Instance
+from controller.api.meta import condition
+from controller.api.reasons import Reason
+from controller.ports import Identity, Machine
+from controller.reconcilers.instance.plan import BURNT
+
+#: Reasons of an Instance's Ready condition at which it is replaced.
+FAILED = BURNT | {
+    Reason.STARTUP_TIMEOUT,
+    Reason.MACHINE_ENDED,
+    Reason.MACHINE_STOPPED,
+    Reason.MACHINE_MISSING,
+    Reason.MACHINE_ERROR,
+    Reason.PROBE_FAILED,
+}
+#: Of these the machine is certainly gone, so replacing it takes nothing away: the 20 % brake does not count it.
+ENDED = BURNT | {Reason.MACHINE_ENDED}
+#: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
+BACK_OFF_FIRST = timedelta(seconds=10)
+BACK_OFF_MOST = timedelta(minutes=5)
+#: A group that had no failure for so long starts its back-off anew; twice the longest wait.
+BACK_OFF_FORGOTTEN = timedelta(minutes=10)
+#: At most this part of a group, and at least one, is replaced at once (design section 5, rule 8).
+BRAKE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why no Instance is made now."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A machine with this group's infrastructure and service in its tags, that no Instance claims.
+
+    `sure` once it is old enough and was missed twice against live lists (rule 7): then it is claimed. `cloud` is the Cloud
+    it was seen on, `stranger` the identity in its tags where that is not this Infrastructure's.
+    """
+
+    machine: Machine
+    cloud: str
+    sure: bool = False
+    stranger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A service depended on: whether it is Available, else why not."""
+
+    service: str
+    available: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of one group.
+
+    `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
+    revision; `stale` names Instances whose inputs are no longer so; `in_doubt` says why nothing may be destroyed.
+    `blockers` are the services that have to go first while the group is deleted.
+    """
+
+    group: InstanceGroup
+    instances: tuple[Instance, ...]
+    now: datetime
+    hold: Hold | None = None
+    dependencies: tuple[Dependency, ...] = ()
+    revision: str = ""
+    stale: frozenset[str] = frozenset()
+    unclaimed: tuple[Unclaimed, ...] = ()
+    duplicates: tuple[Identity, ...] = ()
+    blockers: tuple[str, ...] = ()
+    in_doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """n new Instances, each a batch of its own; `replaces` names those that the first ones stand in for."""
+
+    count: int
+    replaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    unclaimed: Unclaimed
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the Instance; `reason` says why to its user."""
+
+    name: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleIn:
+    """Lower replicas by the deleting Instances named, and note them, in one patch at the version seen."""
+
+    replicas: int
+    noted: tuple[str, ...]
+    lowered: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseScaleIn:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let the group go, if a live list shows none of its Instances."""
+
+
+Action = AddFinalizer | Create | Claim | Delete | ScaleIn | RefuseScaleIn | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    actions: tuple[Action, ...]
+    wanted: int
+    progress: Hold | None = None  # what is under way or held back; None: converged
+    replacement: Replacement | None = None
+    again: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Replacing:
+    """Which failed Instances go now, and why no more of them do."""
+
+    now: tuple[Instance, ...] = ()
+    held: Hold | None = None
+    again: datetime | None = None
+    brake: Replacement | None = field(default=None)
+
+
+def plan(o: Observed) -> Plan:
+    """The acts that are due for the group, all of which may run at once."""
+    if o.group.metadata.deleting:
+        return _ending(o)
+    if meta.FINALIZER not in o.group.metadata.finalizers:
+        return Plan((AddFinalizer(),), wanted(o.group), Hold(Reason.RECONCILING, "its finalizer is put back"), o.group.status.replacement)
+    if o.group.spec.paused:
+        return Plan((), wanted(o.group), Hold(Reason.PAUSED, "spec.paused of the Infrastructure is true"), o.group.status.replacement)
+    scale_in = _scale_in(o)
+    if scale_in:
+        return Plan(scale_in, wanted(o.group), Hold(Reason.SCALING, "an Instance is scaled in"), o.group.status.replacement)
+    return _steady(o)
+
+
+def wanted(group: InstanceGroup) -> int:
+    """replicas within the bounds of scaling."""
+    scaling = group.spec.scaling
+    if scaling is None:
+        return group.spec.replicas
+    most = group.spec.replicas if scaling.max is None else min(group.spec.replicas, scaling.max)
+    return max(most, scaling.min)
+
+
+def released(o: Observed) -> bool:
+    """Whether each dependency was once Available; latched, so that a flapping one never freezes its dependents."""
+    return o.group.status.released or all(each.available for each in o.dependencies)
+
+
+def failed(instance: Instance) -> Reason | None:
+    """The reason for which an Instance is to be replaced, if it is."""
+    said = condition(instance.status.conditions, "Ready")
+    if said is None or said.status != "False":
+        return None
+    return next((reason for reason in FAILED if reason.value == said.reason), None)
+
+
+def ready(instance: Instance) -> bool:
+    return not instance.metadata.deleting and meta.is_true(instance.status.conditions, "Ready")
+
+
+def back_off(consecutive: int, seed: str) -> timedelta:
+    """How long the replacement after `consecutive` earlier ones waits; jittered by ±10 %, the same for the same seed."""
+    if consecutive <= 0:
+        return timedelta(0)
+    plain = min(BACK_OFF_FIRST * 2 ** min(consecutive - 1, 10), BACK_OFF_MOST)
+    return plain * random.Random(f"{seed}/{consecutive}").uniform(0.9, 1.1)
+
+
+# --- the parts of a step --------------------------------------------------------------------------------------------
+def _steady(o: Observed) -> Plan:
+    live = tuple(each for each in o.instances if not each.metadata.deleting)
+    want = wanted(o.group)
+    surplus = _surplus(o, live, want)
+    replacing = _replacing(o, tuple(each for each in live if each not in surplus))
+    deficit = want - (len(live) - len(surplus) - len(replacing.now))
+    creating, hold = _creating(o, deficit, replacing.now)
+    actions: list[Action] = [
+        *(Delete(each.metadata.name, Reason.SCALING, f"{len(live)} machines, {want} wanted") for each in surplus),
+        *(Delete(each.metadata.name, *_why(each)) for each in replacing.now),
+        *creating,
+    ]
+    progress = hold or replacing.held or _progress(o, live, deficit, bool(surplus))
+    return Plan(tuple(actions), want, progress, replacing.brake or o.group.status.replacement, replacing.again)
+
+
+def _surplus(o: Observed, live: tuple[Instance, ...], want: int) -> tuple[Instance, ...]:
+    """Which Instances go when there are too many: those not Ready first, then the youngest."""
+    if o.in_doubt or len(live) <= want:
+        return ()
+    order = sorted(live, key=lambda each: (ready(each), -_born(each), -each.spec.index))
+    return tuple(order[: len(live) - want])
+
+
+def _creating(o: Observed, deficit: int, replaced: tuple[Instance, ...]) -> tuple[tuple[Action, ...], Hold | None]:
+    claims = tuple(Claim(each) for each in o.unclaimed if each.sure and not each.stranger)
+    if o.unclaimed or o.duplicates:
+        return claims, _unclaimed(o)
+    if deficit <= 0:
+        return (), None
+    hold = _unreleased(o) or o.hold
+    if hold is not None:
+        return (), hold
+    # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
+    stands_in = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED)
+    return (Create(deficit, stands_in[:deficit]),), None
+
+
+def _unreleased(o: Observed) -> Hold | None:
+    if released(o):
+        return None
+    waits = "; ".join(f"{each.service} is not Available ({each.why})" for each in o.dependencies if not each.available)
+    return Hold(Reason.WAITING_FOR_DEPENDENCIES, waits)
+
+
+def _unclaimed(o: Observed) -> Hold:
+    if o.duplicates:
+        named = ", ".join(sorted(map(str, o.duplicates)))
+        return Hold(Reason.DUPLICATE_MACHINE, f"several machines share an identity: {named}")
+    strangers = sorted({each.stranger for each in o.unclaimed if each.stranger})
+    if strangers:
+        return Hold(
+            Reason.UNCLAIMED,
+            f"{len(o.unclaimed)} machines of an Infrastructure of this name exist under the identity {', '.join(strangers)}; "
+            f"an Infrastructure created with spec.id: {strangers[0]} claims them",
+        )
+    return Hold(Reason.UNCLAIMED, f"{len(o.unclaimed)} machines of this service have no Instance yet; they are claimed first")
+
+
+def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:
+    """Failed Instances that may go now: within the brake, and after the back-off."""
+    broken = sorted((each for each in live if failed(each) is not None), key=lambda each: (failed(each) not in ENDED, each.spec.index))
+    if not broken:
+        return _Replacing()
+    if o.in_doubt:
+        return _Replacing(held=Hold(Reason.FROZEN, f"{len(broken)} machines failed; none is replaced while {o.in_doubt}"))
+    last = o.group.status.replacement
+    consecutive = 0 if last is None or o.now - last.time > BACK_OFF_FORGOTTEN else last.consecutive
+    due = o.now if last is None else last.time + back_off(consecutive, o.group.metadata.uid)
+    why = _why(broken[0])[1]
+    if due > o.now:
+        return _Replacing(held=Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {why}; replaced after a back-off"), again=due)
+    room = _room(o)
+    chosen = [each for each in broken if failed(each) in ENDED]
+    chosen += [each for each in broken if failed(each) not in ENDED][: max(0, room)]
+    if not chosen:
+        return _Replacing(held=Hold(Reason.BRAKED, f"{broken[0].metadata.name}: {why}; others are being replaced"))
+    return _Replacing(tuple(chosen), brake=Replacement(consecutive=consecutive + 1, time=o.now))
+
+
+def _room(o: Observed) -> int:
+    """How many more machines that may still run can be replaced at once."""
+    going = sum(1 for each in o.instances if each.metadata.deleting and failed(each) is not None and failed(each) not in ENDED)
+    coming = sum(1 for each in o.instances if _stands_in(each))
+    return max(1, int(wanted(o.group) * BRAKE)) - going - coming
+
+
+def _stands_in(instance: Instance) -> bool:
+    if instance.metadata.deleting or ready(instance) or failed(instance) is not None:
+        return False
+    return meta.REPLACES in instance.metadata.annotations
+
+
+def _scale_in(o: Observed) -> tuple[Action, ...]:
+    """Deleting Instances marked for scale-in lower the count once each; the note goes when the Instance has gone."""
+    noted = frozenset(filter(None, o.group.metadata.annotations.get(meta.SCALED_IN, "").split(",")))
+    here = {each.metadata.name for each in o.instances}
+    marked = [each for each in o.instances if each.metadata.deleting and each.metadata.annotations.get(meta.SCALE_IN) == "true"]
+    fresh = sorted(each.metadata.name for each in marked if each.metadata.name not in noted)
+    kept = noted & here
+    if o.group.spec.fixed_replicas is not None:
+        # The note keeps the refusal from being said again at each pass.
+        refused: list[Action] = [RefuseScaleIn(name) for name in fresh]
+        return (*refused, ScaleIn(o.group.spec.replicas, tuple(sorted(kept | set(fresh))), ())) if fresh or kept != noted else ()
+    if not fresh and kept == noted:
+        return ()
+    lowest = o.group.spec.scaling.min if o.group.spec.scaling else 0
+    return (ScaleIn(max(lowest, wanted(o.group) - len(fresh)), tuple(sorted(kept | set(fresh))), tuple(fresh)),)
+
+
+def _ending(o: Observed) -> Plan:
+    if o.blockers:
+        hold = Hold(Reason.WAITING_FOR_DEPENDENTS, f"{', '.join(o.blockers)} have machines that go first")
+        return Plan((), 0, hold, o.group.status.replacement)
+    live = [each for each in o.instances if not each.metadata.deleting]
+    if o.instances:
+        hold = Hold(Reason.WAITING_FOR_MACHINES, f"{len(o.instances)} machines are to end")
+        return Plan(
+            tuple(Delete(each.metadata.name, Reason.DELETED, "its group is deleted") for each in live), 0, hold, o.group.status.replacement
+        )
+    return Plan((Release(),), 0, Hold(Reason.TERMINATING, "no machine is left"), o.group.status.replacement)
+
+
+def _progress(o: Observed, live: tuple[Instance, ...], deficit: int, shrinking: bool) -> Hold | None:
+    if deficit > 0 or shrinking:
+        return Hold(Reason.SCALING, f"{len(live)} machines, {wanted(o.group)} wanted")
+    coming = sorted((each for each in live if not ready(each)), key=lambda each: each.spec.index)
+    if coming:
+        return Hold(Reason.RECONCILING, f"{coming[0].metadata.name}: {_why(coming[0])[1] or 'not seen yet'}")
+    return None
+
+
+def _why(instance: Instance) -> tuple[Reason, str]:
+    """What its Ready condition says, for the messages of its group."""
+    said = condition(instance.status.conditions, "Ready")
+    if said is None:
+        return Reason.WAITING_FOR_LAUNCH, ""
+    return Reason(said.reason), f"{said.reason}: {said.message}"
+
+
+def _born(instance: Instance) -> float:
+    made = instance.metadata.creation_timestamp
+    return made.timestamp() if made is not None else 0.0

@@ -1,0 +1,255 @@
+"""One pass over an InstanceGroup: gather, plan, write the status, act. Decides nothing.
+
+The status goes first here: it holds the brake on replacements, whose loss would let a crash loop replace without back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from controller import errors
+from controller.api import meta
+from controller.api.group import InstanceGroup
+from controller.api.instance import Batch, InstanceSpec
+from controller.api.reasons import Reason
+from controller.api.template import Health, Implementation, InstanceTemplate
+from controller.engine import clouds, metrics
+from controller.engine.engine import Engine
+from controller.engine.objects import dump, owner_reference, typed
+from controller.ports import Key, Obj
+from controller.reconcilers.instancegroup import status
+from controller.reconcilers.instancegroup.gather import Makings, gather
+from controller.reconcilers.instancegroup.plan import (
+    Action,
+    AddFinalizer,
+    Claim,
+    Create,
+    Delete,
+    Plan,
+    RefuseScaleIn,
+    Release,
+    ScaleIn,
+    Unclaimed,
+    plan,
+)
+
+
+async def reconcile(engine: Engine, key: Key) -> float | None:
+    group = engine.objects.model(key, InstanceGroup)
+    if group is None:
+        return None
+    observed, makings = await gather(engine, group)
+    todo = plan(observed)
+    wanted = status.report(observed, todo)
+    if await engine.objects.write_status(key, wanted):
+        await _tell(engine, key, group, todo)
+    for action in todo.actions:
+        if isinstance(action, Release):
+            return await _release(engine, key)
+        await _act(engine, key, makings, action)
+    await _prune(engine, group, observed.revision)
+    return None if todo.again is None else max(0.05, (todo.again - engine.ports.now()).total_seconds())
+
+
+async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action) -> None:
+    group = engine.objects.model(key, InstanceGroup)
+    if group is None:
+        return
+    match action:
+        case AddFinalizer():
+            await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
+        case Create():
+            if makings is not None:
+                await _create(engine, group, makings, action)
+        case Claim(unclaimed):
+            await _claim(engine, group, unclaimed)
+        case Delete(name, reason, message):
+            if reason not in (Reason.SCALING, Reason.DELETED):
+                metrics.replacements.labels(reason.value).inc()
+            await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
+            await engine.objects.delete(Key("Instance", key.namespace, name))
+        case ScaleIn():
+            await _scale_in(engine, key, action)
+        case RefuseScaleIn(name):
+            await engine.say(key, "Warning", Reason.SCALE_IN_REFUSED, f"Instance {name}: services[].replicas fixes the count")
+        case Release():
+            raise ValueError("released by reconcile")
+
+
+async def _scale_in(engine: Engine, key: Key, action: ScaleIn) -> None:
+    """One patch lowers the count and notes for whom, so that a crash between the two cannot lower it twice."""
+    patch: Obj = {"metadata": {"annotations": {meta.SCALED_IN: ",".join(action.noted) or None}}}
+    if action.lowered:
+        patch["spec"] = {"replicas": action.replicas}
+    await engine.objects.write(key, patch)
+    for name in action.lowered:
+        await engine.say(key, "Normal", Reason.SCALED_IN, f"replicas is {action.replicas} for Instance {name}")
+
+
+# --- making Instances -----------------------------------------------------------------------------------------------
+async def _create(engine: Engine, group: InstanceGroup, makings: Makings, action: Create) -> None:
+    await _revision(engine, group, makings)
+    taken = await _taken(engine, group)
+    indexes = [index for index in range(len(taken) + action.count) if index not in taken][: action.count]
+    made: list[Obj] = []
+    for number, index in enumerate(indexes):
+        spec = InstanceSpec(
+            infrastructure=group.spec.infrastructure,
+            service=group.spec.service,
+            index=index,
+            batch=Batch(id=str(uuid.uuid4()), index=0, size=1),
+            revision=makings.revision_name,
+            implementation=makings.implementation,
+            inputs=makings.inputs,
+            health=makings.health,
+        )
+        replaces = action.replaces[number] if number < len(action.replaces) else ""
+        made.append(_instance(group, spec, replaces))
+    results = await asyncio.gather(*(engine.objects.create(each) for each in made), return_exceptions=True)
+    names = [obj["metadata"]["name"] for obj, result in zip(made, results, strict=True) if not isinstance(result, BaseException)]
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        await engine.say(_key(group), "Normal", Reason.CREATED, f"Instances {shown} on {makings.implementation.name}")
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _taken(engine: Engine, group: InstanceGroup) -> set[int]:
+    """Indexes that are not free, from a live list: an index is free only when the old object is gone."""
+    live = await engine.objects.store.list("Instance", group.metadata.namespace, {meta.GROUP_LABEL: group.metadata.name})
+    return {each["spec"]["index"] for each in live}
+
+
+def _instance(group: InstanceGroup, spec: InstanceSpec, replaces: str) -> Obj:
+    metadata: Obj = {
+        "name": f"{group.metadata.name}-{spec.index}",
+        "namespace": group.metadata.namespace,
+        "finalizers": [meta.FINALIZER],
+        "labels": {
+            meta.INFRASTRUCTURE_LABEL: spec.infrastructure.name,
+            meta.SERVICE_LABEL: spec.service,
+            meta.GROUP_LABEL: group.metadata.name,
+        },
+        "ownerReferences": [owner_reference("InstanceGroup", group.metadata)],
+    }
+    if replaces:
+        metadata["annotations"] = {meta.REPLACES: replaces}
+    return typed("Instance", metadata, dump(spec))
+
+
+async def _claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> None:
+    """Make the Instance of a machine that has none, from its tags; it is never rendered again."""
+    machine = unclaimed.machine
+    taken = await _taken(engine, group)
+    index = next(each for each in range(len(taken) + 1) if each not in taken)
+    found = _implementation_of(engine, group, unclaimed)
+    if found is None:
+        return
+    spec = InstanceSpec(
+        infrastructure=group.spec.infrastructure,
+        service=group.spec.service,
+        index=index,
+        batch=Batch(id=machine.identity.batch_id, index=machine.identity.index, size=int(machine.tags.get(clouds.BATCH_SIZE_TAG, "1"))),
+        implementation=found[0],
+        health=found[1],
+    )
+    await engine.objects.create(_instance(group, spec, ""))
+    await engine.say(_key(group), "Normal", Reason.CLAIMED, f"machine {machine.id} is Instance {group.metadata.name}-{index}")
+
+
+def _implementation_of(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> tuple[Implementation, Health] | None:
+    """The implementation that the machine's tags name, else the first on its Cloud."""
+    key = Key("InstanceTemplate", group.metadata.namespace, group.spec.template_ref.name)
+    template = engine.objects.model(key, InstanceTemplate)
+    if template is None:
+        return None
+    named = unclaimed.machine.tags.get(clouds.IMPLEMENTATION_TAG)
+    on_cloud = [each for each in template.spec.implementations if each.cloud_ref.name == unclaimed.cloud]
+    chosen = next((each for each in on_cloud if each.name == named), next(iter(on_cloud), None))
+    return None if chosen is None else (chosen, template.spec.health or Health())
+
+
+# --- revisions ------------------------------------------------------------------------------------------------------
+async def _revision(engine: Engine, group: InstanceGroup, makings: Makings) -> None:
+    """Make sure that the snapshot exists before an Instance names it."""
+    key = Key("ControllerRevision", group.metadata.namespace, makings.revision_name)
+    if engine.objects.get(key) is not None or await engine.objects.refresh(key) is not None:
+        return
+    number = 1 + max((each["revision"] for each in _revisions(engine, group)), default=0)
+    revision: Obj = {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": key.name,
+            "namespace": key.namespace,
+            "labels": {meta.GROUP_LABEL: group.metadata.name},
+            "ownerReferences": [owner_reference("InstanceGroup", group.metadata)],
+        },
+        "data": makings.revision_data,
+        "revision": number,
+    }
+    try:
+        await engine.objects.create(revision)
+    except errors.AlreadyExists:
+        await engine.objects.refresh(key)
+
+
+def _revisions(engine: Engine, group: InstanceGroup) -> list[Obj]:
+    found = (engine.objects.get(each) for each in engine.objects.children(group.metadata.uid, "ControllerRevision"))
+    return [each for each in found if each is not None]
+
+
+async def _prune(engine: Engine, group: InstanceGroup, newest: str) -> None:
+    """Delete revisions that no Instance in a live list names, the newest one kept."""
+    if group.metadata.deleting or not newest:
+        return
+    old = [each["metadata"]["name"] for each in _revisions(engine, group) if each["metadata"]["name"] != newest]
+    if not old:
+        return
+    live = await engine.objects.store.list("Instance", group.metadata.namespace, {meta.GROUP_LABEL: group.metadata.name})
+    named = {each["spec"].get("revision") for each in live}
+    for name in sorted(set(old) - named):
+        await engine.objects.delete(Key("ControllerRevision", group.metadata.namespace, name))
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+async def _release(engine: Engine, key: Key) -> float | None:
+    """Let go only after a live list shows no Instance (design section 5, rule 5)."""
+    live = await engine.objects.store.list("Instance", key.namespace)
+    seen = engine.objects.get(key)
+    if seen is None:
+        return None
+    if any(owner["uid"] == seen["metadata"]["uid"] for each in live for owner in each["metadata"].get("ownerReferences", ())):
+        return 1.0
+    await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
+    return None
+
+
+async def _tell(engine: Engine, key: Key, before: InstanceGroup, todo: Plan) -> None:
+    """An event where what is under way has become something that a user should know."""
+    said = meta.condition(before.status.conditions, "Progressing")
+    if todo.progress is not None and todo.progress.reason in _TOLD and (said is None or said.reason != todo.progress.reason.value):
+        await engine.say(key, "Warning", todo.progress.reason, todo.progress.message)
+
+
+_TOLD = frozenset(
+    {
+        Reason.BACK_OFF,
+        Reason.BRAKED,
+        Reason.FROZEN,
+        Reason.UNCLAIMED,
+        Reason.DUPLICATE_MACHINE,
+        Reason.TEMPLATE_INVALID,
+        Reason.USER_DATA_TOO_LARGE,
+        Reason.INPUTS_TOO_LARGE,
+        Reason.CONFIG_MAP_NOT_FOUND,
+        Reason.CLOUD_INVALID,
+        Reason.NO_ADDRESS,
+    }
+)
+
+
+def _key(group: InstanceGroup) -> Key:
+    return Key("InstanceGroup", group.metadata.namespace, group.metadata.name)

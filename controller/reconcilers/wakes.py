@@ -1,0 +1,119 @@
+"""Whom a change of an object wakes. Pure: old and new object in, keys out.
+
+What wakes a key: a change of the object's own generation, deletion, finalizers or annotations; of a child; of what it reads.
+Never a status write of its own (design section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from controller.ports import Key, Obj
+
+
+class How(Enum):
+    """How soon: at once in the user's lane, at once, or gathered with others as a roll-up."""
+
+    USER = "user"
+    SOON = "soon"
+    ROLL_UP = "roll-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    key: Key
+    how: How
+
+
+class Lookup(Protocol):
+    """The cache, as far as it is asked here."""
+
+    def list(self, kind: str) -> list[Obj]: ...
+    def get(self, key: Key) -> Obj | None: ...
+
+
+def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
+    """Everybody whom the change from `old` to `new` may concern."""
+    obj = new if new is not None else old
+    if obj is None:
+        return
+    kind, namespace = obj["kind"], _namespace(obj)
+    if kind in _RECONCILED and new is not None and (old is None or _own(old) != _own(new)):
+        yield Wake(Key(kind, namespace, obj["metadata"]["name"]), How.USER)
+    match kind:
+        case "Instance":
+            yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
+        case "InstanceGroup":
+            yield from _group(objects, old, new, obj)
+        case "Infrastructure" if new is None or old is None or _own(old) != _own(new):
+            yield from _all(objects, namespace, "Infrastructure")
+        case "Cloud" if old is None or new is None or _ready(old) != _ready(new) or _own(old) != _own(new):
+            yield from _all(objects, namespace, "Infrastructure", "InstanceGroup", "Instance")
+        case "InstanceTemplate":
+            yield from _all(objects, namespace, "Infrastructure", "InstanceGroup")
+        case "Secret" | "ConfigMap":
+            yield from _all(objects, namespace, "Cloud", "Infrastructure", "InstanceGroup", "Instance")
+        case _:
+            return
+
+
+_RECONCILED = frozenset({"Cloud", "Infrastructure", "InstanceGroup", "Instance"})
+
+
+def _own(obj: Obj) -> tuple[Any, ...]:
+    metadata = obj["metadata"]
+    return tuple(metadata.get(each) for each in ("uid", "generation", "deletionTimestamp", "finalizers", "annotations"))
+
+
+def _ready(obj: Obj) -> str:
+    conditions: list[dict[str, str]] = obj.get("status", {}).get("conditions", [])
+    return next((each["status"] for each in conditions if each["type"] == "Ready"), "")
+
+
+def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Iterator[Wake]:
+    yield from _owner(obj, "Infrastructure", How.SOON if new is None or old is None else How.ROLL_UP)
+    if new is not None and old is not None and _told(old) == _told(new):
+        return
+    infrastructure, service = obj["spec"]["infrastructure"]["name"], obj["spec"]["service"]
+    for other in objects.list("InstanceGroup"):
+        if _namespace(other) != _namespace(obj) or other["spec"]["infrastructure"]["name"] != infrastructure:
+            continue
+        depends = any(each["service"] == service for each in other["spec"].get("dependsOn", ()))
+        if depends or new is None:
+            yield Wake(Key("InstanceGroup", _namespace(other), other["metadata"]["name"]), How.SOON)
+    if new is None or new["metadata"].get("deletionTimestamp"):
+        # Deleting Instances of this infrastructure wait for their turn.
+        yield from (
+            Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
+            for each in objects.list("Instance")
+            if _namespace(each) == _namespace(obj)
+            and each["spec"]["infrastructure"]["name"] == infrastructure
+            and each["metadata"].get("deletionTimestamp")
+        )
+
+
+def _told(group: Obj) -> tuple[Any, ...]:
+    """What others of the graph read of a group."""
+    status = group.get("status", {})
+    available = next((each["status"] for each in status.get("conditions", ()) if each["type"] == "Available"), "")
+    return (*_own(group), available, status.get("readyReplicas"), tuple(status.get("addresses", ())))
+
+
+def _owner(obj: Obj, kind: str, how: How) -> Iterator[Wake]:
+    for owner in obj["metadata"].get("ownerReferences", ()):
+        if owner["kind"] == kind:
+            yield Wake(Key(kind, _namespace(obj), owner["name"]), how)
+
+
+def _all(objects: Lookup, namespace: str, *kinds: str) -> Iterator[Wake]:
+    for kind in kinds:
+        for each in objects.list(kind):
+            if _namespace(each) == namespace:
+                yield Wake(Key(kind, namespace, each["metadata"]["name"]), How.SOON)
+
+
+def _namespace(obj: Obj) -> str:
+    return obj["metadata"].get("namespace", "default")

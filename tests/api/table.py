@@ -1,0 +1,235 @@
+"""The table of good and bad objects: what is asked of every home of the objects, with verdict and the fields named.
+
+A row starts from a good object and sets some paths (or removes them). `creates` rows are made, `updates` rows are a change
+of the good object that stands already. The words of a refusal are each home's; the fields are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from controller.ports import Obj
+from tests.api import samples
+
+REMOVED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`refused` are the fields that a refusal names, all of them; empty where the object is taken."""
+
+    id: str
+    kind: str
+    changes: dict[str, Any]
+    refused: frozenset[str] = frozenset()
+    base: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def old(self) -> Obj:
+        return changed(samples.GOOD[self.kind](), self.base)
+
+    def new(self) -> Obj:
+        return changed(self.old(), self.changes)
+
+
+def changed(obj: Obj, changes: dict[str, Any]) -> Obj:
+    """Set or remove what the paths name (`spec.services.0.name`); changes `obj` and returns it."""
+    for path, value in changes.items():
+        *parents, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+        place: Any = obj
+        for step in parents:
+            place = place[step]
+        if value is REMOVED:
+            del place[last]
+        elif isinstance(place, list) and last == len(cast(list[Any], place)):
+            cast(list[Any], place).append(value)
+        else:
+            cast(Obj, place)[cast(str, last)] = value
+    return obj
+
+
+def good(id: str, kind: str, base: dict[str, Any] | None = None, /, **changes: Any) -> Row:
+    return Row(id, kind, {path.replace("__", "."): value for path, value in changes.items()}, base=base or {})
+
+
+def _bad(id: str, kind: str, changes: dict[str, Any], *refused: str, base: dict[str, Any] | None = None) -> Row:
+    return Row(id, kind, changes, frozenset(refused), base or {})
+
+
+_LONG = "x" * 64
+_SERVICE = {"name": "cache", "templateRef": {"name": "cache"}}
+
+CREATES: tuple[Row, ...] = (
+    *(good(f"{kind}-whole", kind) for kind in samples.GOOD),
+    # metadata
+    _bad("name-missing", "Cloud", {"metadata.name": REMOVED}, "metadata.name"),
+    _bad("name-upper-case", "Cloud", {"metadata.name": "Acme"}, "metadata.name"),
+    _bad("name-underscore", "Secret", {"metadata.name": "a_b"}, "metadata.name"),
+    _bad("name-newline", "Cloud", {"metadata.name": "acme\n"}, "metadata.name"),
+    _bad("name-long", "Cloud", {"metadata.name": "x" * 254}, "metadata.name"),
+    good("name-longest", "Cloud", metadata__name="x" * 253),
+    good("name-dots", "Cloud", metadata__name="a.b-c.d"),
+    _bad("label-no-text", "Cloud", {"metadata.labels": {"a": 1}}, "metadata.labels.a"),
+    _bad("label-value-long", "Cloud", {"metadata.labels": {"a": _LONG}}, "metadata.labels.a"),
+    _bad("label-key-spaces", "Cloud", {"metadata.labels": {"a b": "c"}}, "metadata.labels"),
+    _bad("labels-a-list", "Cloud", {"metadata.labels": ["a"]}, "metadata.labels"),
+    _bad("annotation-no-text", "Cloud", {"metadata.annotations": {"a": True}}, "metadata.annotations.a"),
+    _bad("annotations-large", "Cloud", {"metadata.annotations": {"a": "x" * 262_144}}, "metadata.annotations"),
+    _bad("finalizer-spaces", "Cloud", {"metadata.finalizers": ["a b"]}, "metadata.finalizers[0]"),
+    _bad(
+        *("owner-without-uid", "Instance", {"metadata.ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x"}]}),
+        "metadata.ownerReferences[0].uid",
+    ),
+    _bad("metadata-unknown", "Cloud", {"metadata.lables": {"a": "b"}}, "metadata.lables"),
+    # the root
+    _bad("root-unknown", "Cloud", {"specs": {}}, "specs"),
+    _bad("spec-missing", "Cloud", {"spec": REMOVED}, "spec"),
+    _bad("spec-null", "Instance", {"spec": None}, "spec"),
+    _bad("kind-unknown", "Cloud", {"kind": "Clod"}, "kind"),
+    _bad("version-unknown", "Cloud", {"apiVersion": "occopus.io/v9"}, "apiVersion"),
+    _bad("template-status", "InstanceTemplate", {"status": {}}, "status"),
+    # Cloud
+    _bad("cloud-no-arm", "Cloud", {"spec.acme": REMOVED}, "spec"),
+    _bad("cloud-two-arms", "Cloud", {"spec.beta": {"image": {"id": "i"}}}, "spec"),
+    _bad("cloud-arm-unknown", "Cloud", {"spec.gamma": {}}, "spec.gamma"),
+    _bad("cloud-arm-field-unknown", "Cloud", {"spec.acme.regoin": "x"}, "spec.acme.regoin"),
+    _bad("cloud-region-missing", "Cloud", {"spec.acme.region": REMOVED}, "spec.acme.region"),
+    _bad("cloud-region-empty", "Cloud", {"spec.acme.region": ""}, "spec.acme.region"),
+    _bad("cloud-max-negative", "Cloud", {"spec.maxInstances": -1}, "spec.maxInstances"),
+    _bad("cloud-max-text", "Cloud", {"spec.maxInstances": "5"}, "spec.maxInstances"),
+    _bad("cloud-max-true", "Cloud", {"spec.maxInstances": True}, "spec.maxInstances"),
+    _bad("cloud-max-half", "Cloud", {"spec.maxInstances": 1.5}, "spec.maxInstances"),
+    good("cloud-max-null", "Cloud", spec__maxInstances=None),
+    good("cloud-max-zero", "Cloud", spec__maxInstances=0),
+    good("cloud-max-most", "Cloud", spec__maxInstances=100_000),
+    _bad("cloud-max-more", "Cloud", {"spec.maxInstances": 100_001}, "spec.maxInstances"),
+    # InstanceTemplate
+    _bad("template-no-implementation", "InstanceTemplate", {"spec.implementations": []}, "spec.implementations"),
+    _bad("template-two-arms", "InstanceTemplate", {"spec.implementations.0.beta": {"image": {"id": "i"}}}, "spec.implementations[0]"),
+    _bad("template-no-arm", "InstanceTemplate", {"spec.implementations.0.acme": REMOVED}, "spec.implementations[0]"),
+    _bad("template-name-twice", "InstanceTemplate", {"spec.implementations.1": samples.implementation()}, "spec.implementations[1]"),
+    _bad(
+        *("template-image-both", "InstanceTemplate", {"spec.implementations.0.acme.image": {"id": "i", "name": "n"}}),
+        "spec.implementations[0].acme.image",
+    ),
+    _bad("template-disk-bound", "InstanceTemplate", {"spec.implementations.0.acme.diskGib": 0}, "spec.implementations[0].acme.diskGib"),
+    _bad("template-size-strange", "InstanceTemplate", {"spec.implementations.0.acme.size": "huge"}, "spec.implementations[0].acme.size"),
+    _bad("template-context-empty", "InstanceTemplate", {"spec.context.cloudInit": {}}, "spec.context.cloudInit"),
+    _bad("template-text-long", "InstanceTemplate", {"spec.context.cloudInit.template": "x" * 65_537}, "spec.context.cloudInit.template"),
+    good("template-text-longest", "InstanceTemplate", spec__context__cloudInit__template="x" * 65_536),
+    _bad(
+        *("template-text-and-map", "InstanceTemplate", {"spec.context.cloudInit.configMapRef": {"name": "a", "key": "b"}}),
+        "spec.context.cloudInit",
+    ),
+    _bad("probe-none", "InstanceTemplate", {"spec.health.probes.1.tcp": REMOVED}, "spec.health.probes[1]"),
+    _bad("probe-two", "InstanceTemplate", {"spec.health.probes.1.icmp": {}}, "spec.health.probes[1]"),
+    _bad("probe-icmp-field", "InstanceTemplate", {"spec.health.probes.2.icmp": {"port": 1}}, "spec.health.probes[2].icmp.port"),
+    _bad("probe-port-zero", "InstanceTemplate", {"spec.health.probes.1.tcp.port": 0}, "spec.health.probes[1].tcp.port"),
+    _bad("probe-port-high", "InstanceTemplate", {"spec.health.probes.1.tcp.port": 65_536}, "spec.health.probes[1].tcp.port"),
+    good("probe-port-highest", "InstanceTemplate", spec__health__probes__1__tcp__port=65_535),
+    _bad("probe-timeout", "InstanceTemplate", {"spec.health.probes.0.timeoutSeconds": 6}, "spec.health.probes[0].timeoutSeconds"),
+    _bad("probe-path", "InstanceTemplate", {"spec.health.probes.0.http.path": "healthz"}, "spec.health.probes[0].http.path"),
+    _bad("probe-path-newline", "InstanceTemplate", {"spec.health.probes.0.http.path": "/\n"}, "spec.health.probes[0].http.path"),
+    _bad("probe-name-twice", "InstanceTemplate", {"spec.health.probes.1.name": "page"}, "spec.health.probes[1]"),
+    _bad(
+        *("header-twice", "InstanceTemplate", {"spec.health.probes.0.http.headers.1": {"name": "X-Probe", "value": ""}}),
+        "spec.health.probes[0].http.headers[1]",
+    ),
+    _bad("startup-zero", "InstanceTemplate", {"spec.health.startupSeconds": 0}, "spec.health.startupSeconds"),
+    # variables
+    _bad("variable-both", "Infrastructure", {"spec.variables.1.value": "x"}, "spec.variables[1]"),
+    _bad("variable-neither", "Infrastructure", {"spec.variables.0.value": REMOVED}, "spec.variables[0]"),
+    _bad("variable-name", "Infrastructure", {"spec.variables.0.name": "1st"}, "spec.variables[0].name"),
+    _bad("variable-twice", "Infrastructure", {"spec.variables.1.name": "domain"}, "spec.variables[1]"),
+    _bad(
+        *("variable-two-sources", "Infrastructure", {"spec.variables.1.valueFrom.configMapKeyRef": {"name": "a", "key": "b"}}),
+        "spec.variables[1].valueFrom",
+    ),
+    good("variable-empty-text", "Infrastructure", spec__variables__0__value=""),
+    good("variable-any-text", "Infrastructure", spec__variables__0__value='{{ "ü\u2028\x00" }}'),
+    _bad("variable-number", "Infrastructure", {"spec.variables.0.value": 5}, "spec.variables[0].value"),
+    # Infrastructure
+    _bad("services-missing", "Infrastructure", {"spec.services": REMOVED}, "spec.services"),
+    good("services-none", "Infrastructure", spec__services=[]),
+    _bad("services-101", "Infrastructure", {"spec.services": [{**_SERVICE, "name": f"s{n}"} for n in range(101)]}, "spec.services"),
+    good("services-100", "Infrastructure", spec__services=[{**_SERVICE, "name": f"s{n}"} for n in range(100)]),
+    _bad("service-twice", "Infrastructure", {"spec.services.1.name": "db", "spec.services.1.dependsOn": []}, "spec.services[1]"),
+    _bad("service-unknown-dependency", "Infrastructure", {"spec.services.1.dependsOn.0.service": "dbs"}, "spec"),
+    _bad("service-on-itself", "Infrastructure", {"spec.services.1.dependsOn.0.service": "web"}, "spec.services[1]"),
+    _bad("service-dependency-twice", "Infrastructure", {"spec.services.1.dependsOn.1": {"service": "db"}}, "spec.services[1].dependsOn[1]"),
+    _bad("service-replicas-and-scaling", "Infrastructure", {"spec.services.1.replicas": 2}, "spec.services[1]"),
+    _bad("service-min-over-max", "Infrastructure", {"spec.services.1.scaling.min": 11}, "spec.services[1].scaling"),
+    good("service-zero", "Infrastructure", spec__services__0__replicas=0),
+    _bad("service-replicas-negative", "Infrastructure", {"spec.services.0.replicas": -1}, "spec.services[0].replicas"),
+    _bad("service-template-missing", "Infrastructure", {"spec.services.0.templateRef": REMOVED}, "spec.services[0].templateRef"),
+    _bad(
+        "service-on-change", "Infrastructure", {"spec.services.1.dependsOn.0.onChange": "report"}, "spec.services[1].dependsOn[0].onChange"
+    ),
+    _bad("group-name-53", "Infrastructure", {"metadata.name": "x" * 50}, ""),
+    good("group-name-52", "Infrastructure", metadata__name="x" * 48),
+    _bad("id-empty", "Infrastructure", {"spec.id": ""}, "spec.id"),
+    _bad("id-slash", "Infrastructure", {"spec.id": "a/b"}, "spec.id"),
+    _bad(
+        *("several-at-once", "Infrastructure", {"spec.id": "", "spec.services.0.replicas": "1", "spec.foo": 1, "metadata.name": "A"}),
+        *("spec.id", "spec.services[0].replicas", "spec.foo", "metadata.name"),
+    ),
+    # InstanceGroup
+    _bad("group-replicas-missing", "InstanceGroup", {"spec.replicas": REMOVED}, "spec.replicas"),
+    _bad("group-fixed", "InstanceGroup", {"spec.replicas": 3}, "spec"),
+    good("group-free", "InstanceGroup", {"spec.fixedReplicas": REMOVED}, spec__replicas=3),
+    _bad("group-negative", "InstanceGroup", {"spec.replicas": -1, "spec.fixedReplicas": REMOVED}, "spec.replicas"),
+    # Instance
+    _bad("instance-two-arms", "Instance", {"spec.implementation.beta": {"image": {"id": "i"}}}, "spec.implementation"),
+    _bad("instance-batch-size", "Instance", {"spec.batch.size": 101}, "spec.batch.size"),
+    good("instance-inputs-anything", "Instance", spec__inputs={"a": [1, None, {"b": False}], "ü": {}}),
+    _bad("instance-inputs-a-list", "Instance", {"spec.inputs": []}, "spec.inputs"),
+    # built-in kinds
+    _bad("secret-no-base64", "Secret", {"data.key": "*"}, "data[key]"),
+    _bad("secret-number", "Secret", {"data": {"key": 1}}, "data.key"),
+    _bad("secret-key", "Secret", {"data": {"a b": ""}}, "data[a b]"),
+    _bad("secret-large", "Secret", {"data": {"a": "AAAA" * 262_145}}, "data"),
+    _bad("config-map-number", "ConfigMap", {"data": {"port": 80}}, "data.port"),
+    _bad("revision-missing", "ControllerRevision", {"revision": REMOVED}, "revision"),
+)
+
+UPDATES: tuple[Row, ...] = (
+    *(good(f"{kind}-unchanged", kind) for kind in samples.GOOD),
+    good("cloud-max", "Cloud", spec__maxInstances=6),
+    _bad("cloud-kind", "Cloud", {"spec.acme": REMOVED, "spec.beta": {"image": {"id": "i"}}}, "spec"),
+    _bad("cloud-region", "Cloud", {"spec.acme.region": "south-1"}, "spec"),
+    _bad("cloud-endpoint", "Cloud", {"spec.acme.endpoint": "https://else.example.org"}, "spec"),
+    _bad("cloud-endpoint-removed", "Cloud", {"spec.acme.endpoint": REMOVED}, "spec"),
+    _bad("cloud-endpoint-added", "Cloud", {"spec.acme.endpoint": "https://e"}, "spec", base={"spec.acme.endpoint": REMOVED}),
+    good("cloud-credentials", "Cloud", spec__acme__credentials={"secretRef": {"name": "other"}}),
+    good("template-everything", "InstanceTemplate", spec__implementations__0__acme__size="small"),
+    good("services-more", "Infrastructure", spec__services__2=_SERVICE),
+    _bad("id-changed", "Infrastructure", {"spec.id": "shop-2"}, "spec"),
+    _bad("id-removed", "Infrastructure", {"spec.id": REMOVED}, "spec"),
+    _bad("id-added", "Infrastructure", {"spec.id": "late"}, "spec", base={"spec.id": REMOVED}),
+    good("group-paused", "InstanceGroup", spec__paused=True),
+    _bad("group-scaled-while-fixed", "InstanceGroup", {"spec.replicas": 4}, "spec"),
+    _bad("instance-spec", "Instance", {"spec.index": 1}, "spec"),
+    _bad("instance-inputs", "Instance", {"spec.inputs.variables.domain": "example.com"}, "spec"),
+    _bad("instance-health", "Instance", {"spec.health": REMOVED}, "spec"),
+    good("instance-status", "Instance", status__phase="Ending"),
+    _bad("launch-changed", "Instance", {"status.launch.digest": "sha256:01"}, ""),
+    _bad("launch-fence-changed", "Instance", {"status.launch.fence": "port-2"}, ""),
+    _bad("launch-removed", "Instance", {"status.launch": REMOVED}, ""),
+    _bad("launch-in-part", "Instance", {"status.launch.fence": REMOVED}, ""),
+    _bad("status-removed", "Instance", {"status": REMOVED}, ""),
+    _bad("status-null", "Instance", {"status": None}, ""),
+    good("launch-written", "Instance", {"status.launch": REMOVED}, status__launch={"digest": "d", "time": samples.TIME}),
+    good("launch-written-first", "Instance", {"status": REMOVED}, status={"launch": {"digest": "d", "time": samples.TIME}}),
+    _bad("launch-half", "Instance", {"status.launch": {"digest": "d"}}, "status.launch.time", base={"status.launch": REMOVED}),
+    _bad("condition-twice", "Instance", {"status.conditions.1": samples.condition()}, "status.conditions[1]"),
+    _bad("condition-status", "Instance", {"status.conditions.0.status": "true"}, "status.conditions[0].status"),
+    _bad("condition-time", "Instance", {"status.conditions.0.lastTransitionTime": "today"}, "status.conditions[0].lastTransitionTime"),
+    _bad("status-unknown", "Instance", {"status.machines": 1}, "status.machines"),
+    _bad("revision-data", "ControllerRevision", {"data": {}}, ""),
+    good("revision-number", "ControllerRevision", revision=2),
+    good("secret-data", "Secret", data={"key": ""}),
+    _bad("secret-type", "Secret", {"type": "Other"}, ""),
+    _bad("secret-frozen", "Secret", {"data": {"key": ""}}, "", base={"immutable": True}),
+    _bad("config-map-frozen", "ConfigMap", {"data": {}}, "", base={"immutable": True}),
+    _bad("config-map-thawed", "ConfigMap", {"immutable": False}, "", base={"immutable": True}),
+)

@@ -1,0 +1,26 @@
+"""Health checks against the simulated cloud: answers from the World whether the machine at an address is healthy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.ports import ProbeResult
+from tests.simulated.world import World
+
+
+class SimulatedChecker:
+    """Satisfies `controller.ports.Checker`; counts its checks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.checks = 0
+
+    async def check(self, probe: Mapping[str, Any], address: str, *, loopback: bool) -> ProbeResult:
+        self.checks += 1
+        machine = self._world.at_address(address)
+        if machine is None:
+            return ProbeResult(False, f"nothing answers at {address}")
+        if not machine.is_healthy(self._world.clock()):
+            return ProbeResult(False, f"{address} does not serve")
+        return ProbeResult(True, f"{address} serves")

@@ -1,0 +1,223 @@
+"""The child that renders: its bounds, what becomes of others when it is killed, and what it is not told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from controller import errors
+from controller.context.renderer import ChildRenderer
+from controller.ports import Renderer, RenderRequest
+from tests.simulated.renderer import InlineRenderer
+from tests.unit.context.values import CANARY, VALUES, leaks
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def _request(body: str, limit_bytes: int = 65536) -> RenderRequest:
+    return RenderRequest(f"#!\n{body}", "web", VALUES, limit_bytes)
+
+
+def _with_renderer(use: Callable[[ChildRenderer], Awaitable[None]], seconds: float = 2.0, memory_bytes: int = 256 * 1024**2) -> None:
+    async def run() -> None:
+        renderer = ChildRenderer(seconds, memory_bytes)
+        try:
+            await use(renderer)
+        finally:
+            await renderer.close()
+
+    asyncio.run(run())
+
+
+def _children() -> set[int]:
+    return {int(each) for task in Path("/proc/self/task").iterdir() for each in (task / "children").read_text().split()}
+
+
+def test_renders_as_the_inline_one_does() -> None:
+    async def use(renderer: ChildRenderer) -> None:
+        inline: Renderer = InlineRenderer()
+        for body in ("{{ getip('db') }} é\n", "{{ variables }}", "a" * 9000):
+            assert await renderer.render(_request(body, 5000)) == await inline.render(_request(body, 5000))
+        for body in ("{{ variables.typo }}", "{% if %}"):
+            for each in (renderer, inline):
+                with pytest.raises(errors.TemplateError) as caught:
+                    await each.render(_request(body))
+                assert caught.value.line == 2
+        for each in (renderer, inline):
+            with pytest.raises(errors.TooLarge) as too_large:
+                await each.render(_request("{% for i in range(999) %}{{ i }}{% endfor %}", 100))
+            assert too_large.value.limit_bytes == 100
+
+    _with_renderer(use)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(ENDLESS, id="nested-ranges"),
+        pytest.param("{{ 'a' * 10 ** 9 }}", id="gigabyte"),
+        pytest.param("{{ 9 ** 9 ** 9 }}", id="huge-power"),
+        pytest.param("{{ '%1000000000d' | format(1) }}", id="padded"),
+        pytest.param("{{ 'a' | indent(10 ** 9, true) }}", id="indented"),
+        pytest.param("{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", id="doubled"),
+        pytest.param("{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", id="doubled-list"),
+        pytest.param("{{ [[0] * 10 ** 9] }}", id="long-list"),
+        pytest.param("{{ range(99999) | map('string') | map('replace', '', 'a' * 99999) | list }}", id="mapped"),
+        pytest.param("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", id="endless-macro"),
+        pytest.param("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", id="endless-loop"),
+        pytest.param("{{ " + "[" * 9999, id="deep-list"),
+        pytest.param("{{ 1" + " ~ 1" * 9999 + " }}", id="long-join"),
+        pytest.param("{{ 1" + " + 1" * 9999 + " }}", id="long-sum"),
+        pytest.param("{{ 'a' | batch(10 ** 9, 'x') | list }}", id="batch"),
+        pytest.param("{{ 'a'.zfill(10 ** 9) }}", id="zfill"),
+        pytest.param("{{ ('a' * 9999999).split('') }}", id="split"),
+    ],
+)
+def test_bounded(body: str) -> None:
+    """Each ends in an error or in a text, within the time, and the next render is not harmed."""
+
+    async def use(renderer: ChildRenderer) -> None:
+        await renderer.render(_request("warm"))
+        begun = time.monotonic()
+        assert len(await _outcome(renderer, body)) < 2**20
+        assert time.monotonic() - begun < 10
+        assert await renderer.render(_request("{{ service }}")) == b"#!\nweb"
+
+    _with_renderer(use, seconds=1.0)
+
+
+async def _outcome(renderer: Renderer, body: str) -> bytes:
+    try:
+        return await renderer.render(_request(body))
+    except errors.TemplateError as error:
+        return str(error).encode()
+
+
+def test_time_and_memory_are_named() -> None:
+    async def use(renderer: ChildRenderer) -> None:
+        for body, words in ((ENDLESS, "took longer than 0.5 s"), ("{{ 'a' * 10 ** 9 }}", "needed more than 64 MiB")):
+            with pytest.raises(errors.TemplateError) as caught:
+                await renderer.render(_request(body))
+            assert words in caught.value.why
+
+    _with_renderer(use, seconds=0.5, memory_bytes=64 * 1024**2)
+
+
+def test_who_waits_is_not_harmed() -> None:
+    async def use(renderer: ChildRenderer) -> None:
+        bodies = [f"{{{{ {number} }}}}" for number in range(20)]
+        bodies[3] = bodies[11] = ENDLESS
+        bodies[7] = "{{ 'a' * 10 ** 9 }}"
+        results = await asyncio.gather(*(renderer.render(_request(body)) for body in bodies), return_exceptions=True)
+        for number, result in enumerate(results):
+            if number in (3, 7, 11):
+                assert isinstance(result, errors.TemplateError)
+            else:
+                assert result == f"#!\n{number}".encode()
+
+    _with_renderer(use, seconds=0.5)
+
+
+def test_memory_that_others_used_is_not_this_templates_fault() -> None:
+    """Compiled templates are kept, with what Jinja2 computed of them; a child that is full is replaced before it is believed."""
+
+    async def use(renderer: ChildRenderer) -> None:
+        for number in range(8):
+            body = f"{{{{ 'a' | indent({number} + 20000000, true) | length }}}}"
+            assert (await renderer.render(_request(body))).startswith(b"#!\n2")
+
+    _with_renderer(use, memory_bytes=160 * 1024**2)
+
+
+def test_a_child_that_was_killed_is_replaced() -> None:
+    async def use(renderer: ChildRenderer) -> None:
+        before = _children()
+        await renderer.render(_request("1"))
+        (child,) = _children() - before
+        await renderer.render(_request("2"))
+        assert _children() - before == {child}
+        os.kill(child, signal.SIGKILL)
+        assert await renderer.render(_request("3")) == b"#!\n3"
+
+    _with_renderer(use)
+
+
+def test_a_caller_that_gives_up_leaves_no_late_reply() -> None:
+    async def use(renderer: ChildRenderer) -> None:
+        await renderer.render(_request("warm"))
+        task = asyncio.create_task(
+            renderer.render(_request("{% for a in range(99999) %}{% for b in range(20) %}{% endfor %}{% endfor %}late"))
+        )
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await renderer.render(_request("next")) == b"#!\nnext"
+
+    _with_renderer(use)
+
+
+def test_close_ends_the_child_and_may_be_repeated() -> None:
+    before = _children()
+
+    async def use(renderer: ChildRenderer) -> None:
+        await renderer.close()
+        await renderer.render(_request("1"))
+        assert len(_children() - before) == 1
+        await renderer.close()
+        assert _children() == before
+
+    _with_renderer(use)
+
+
+def test_the_child_is_told_nothing_beside_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    monkeypatch.setenv("PYTHONSTARTUP", CANARY)
+
+    async def use(renderer: ChildRenderer) -> None:
+        before = _children()
+        await renderer.render(_request("{{ variables.password }}"))
+        (child,) = _children() - before
+        told = Path(f"/proc/{child}/environ").read_bytes() + Path(f"/proc/{child}/cmdline").read_bytes()
+        assert b"controller.context.child" in told
+        assert not leaks(told.decode())
+        names = {each.partition(b"=")[0] for each in Path(f"/proc/{child}/environ").read_bytes().split(b"\0") if each}
+        assert names <= {b"PYTHONPATH", b"LD_LIBRARY_PATH", b"LC_CTYPE"}
+
+    _with_renderer(use)
+
+
+def test_a_child_whose_parent_is_gone_ends() -> None:
+    """Its stdin ends with its parent."""
+
+    async def run() -> int:
+        renderer = ChildRenderer()
+        before = _children()
+        await renderer.render(_request("1"))
+        (child,) = _children() - before
+        process = renderer._child  # pyright: ignore[reportPrivateUsage] (what a dead parent leaves behind has no name)
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.close()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        await renderer.close()
+        return child
+
+    assert asyncio.run(run()) not in _children()
+
+
+def test_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+
+    async def use(renderer: ChildRenderer) -> None:
+        with pytest.raises(errors.ContextError) as caught:
+            await renderer.render(_request("1"))
+        assert not isinstance(caught.value, errors.TemplateError)
+
+    _with_renderer(use)

@@ -1,0 +1,175 @@
+"""The checker: dispatch, guard, times, numbers; and the tcp check."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from controller.health import connection
+from controller.health.checker import NetworkChecker
+from controller.ports import Checker, ProbeResult
+from tests.unit.health.servers import answer, serving
+
+
+def _check(probe: dict[str, Any], address: str = "127.0.0.1", *, loopback: bool = True) -> ProbeResult:
+    checker: Checker = NetworkChecker()
+    return asyncio.run(checker.check({"name": "p", "timeoutSeconds": 1, **probe}, address, loopback=loopback))
+
+
+def _closed_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]
+
+
+def test_tcp_connects() -> None:
+    async def run() -> None:
+        async with serving(b"") as server:
+            result = await NetworkChecker().check({"name": "p", "tcp": {"port": server.port}}, "127.0.0.1", loopback=True)
+            assert result == ProbeResult(True, f"tcp 127.0.0.1:{server.port} from 127.0.0.1: connected")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("kind", "subject"), [pytest.param("tcp", "tcp {}", id="tcp"), pytest.param("http", "http http://{}/", id="http")])
+def test_refused(kind: str, subject: str) -> None:
+    port = _closed_port()
+    result = _check({kind: {"port": port}})
+    assert result == ProbeResult(False, f"{subject.format(f'127.0.0.1:{port}')} from 127.0.0.1: connection refused")
+
+
+def test_the_message_is_the_same_each_time() -> None:
+    port = _closed_port()
+    assert len({_check({"tcp": {"port": port}}).message for _ in range(5)}) == 1
+
+
+def test_no_answer_in_time() -> None:
+    """A listener whose queue is full answers no further connection."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for queued in (first, second):
+            queued.setblocking(False)
+            queued.connect_ex(full.getsockname())
+        result = _check({"tcp": {"port": full.getsockname()[1]}})
+    assert not result.passed
+    assert result.message.endswith("no answer within 1 s")
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [pytest.param({"tcp": {"port": 80}}, id="tcp"), pytest.param({"http": {"port": 80}}, id="http"), pytest.param({"icmp": {}}, id="icmp")],
+)
+@pytest.mark.parametrize(
+    "address", [pytest.param(each, id=each) for each in ("127.0.0.1", "169.254.169.254", "localhost", "::ffff:127.0.0.1")]
+)
+def test_addresses_that_are_not_probed(arm: dict[str, Any], address: str) -> None:
+    async def nothing_is_connected() -> ProbeResult:
+        def fail(*_: object, **__: object) -> None:
+            raise AssertionError("a socket was made")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", fail)
+            return await NetworkChecker().check({"name": "p", **arm}, address, loopback=False)
+
+    result = asyncio.run(nothing_is_connected())
+    assert not result.passed
+    assert address in result.message
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        pytest.param({}, id="no-arm"),
+        pytest.param({"tcp": {}}, id="no-port"),
+        pytest.param({"tcp": {"port": 0}}, id="port-0"),
+        pytest.param({"tcp": {"port": "x"}}, id="port-text"),
+        pytest.param({"tcp": {"port": 80}, "timeoutSeconds": 99}, id="timeout"),
+        pytest.param({"http": {"port": 80, "path": "no-slash"}}, id="path"),
+        pytest.param({"smtp": {"port": 25}}, id="unknown-arm"),
+    ],
+)
+def test_probes_that_are_not_valid_fail(probe: dict[str, Any]) -> None:
+    assert not _check(probe).passed
+
+
+def test_the_peer_is_checked() -> None:
+    """Linux leads 0.0.0.0 to 127.0.0.1: an address that is not its peer's."""
+
+    async def run() -> None:
+        async with serving(b"") as server:
+            with pytest.raises(connection.Failed):
+                await connection.connect("0.0.0.0", server.port, loopback=True)
+            with pytest.raises(connection.Failed):
+                await connection.connect("127.0.0.1", server.port, loopback=False)
+            (await connection.connect("127.0.0.1", server.port, loopback=True)).close()
+
+    asyncio.run(run())
+
+
+def test_no_more_sockets_than_allowed_and_waiting_is_not_failing() -> None:
+    open_now, most = 0, 0
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.6)
+        open_now -= 1
+        writer.write(answer(200))
+
+    async def run() -> list[ProbeResult]:
+        async with serving(slow) as server:
+            checker = NetworkChecker(sockets=3)
+            probe = {"name": "p", "http": {"port": server.port}, "timeoutSeconds": 2}
+            return await asyncio.gather(*(checker.check(probe, "127.0.0.1", loopback=True) for _ in range(15)))
+
+    assert all(result.passed for result in asyncio.run(run()))
+    assert most == 3
+
+
+def test_close_ends_what_runs_and_what_waits() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def run() -> None:
+        async with serving(hang) as server:
+            checker = NetworkChecker(sockets=2)
+            probe = {"name": "p", "http": {"port": server.port}, "timeoutSeconds": 5}
+            checks = [asyncio.create_task(checker.check(probe, "127.0.0.1", loopback=True)) for _ in range(5)]
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(1):
+                await checker.close()
+                results = await asyncio.gather(*checks)
+            assert not any(result.passed for result in results)
+            assert not (await checker.check(probe, "127.0.0.1", loopback=True)).passed
+            await checker.close()
+
+    asyncio.run(run())
+
+
+def test_cancelled_check_holds_nothing() -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def run() -> None:
+        async with serving(hang) as server:
+            checker = NetworkChecker(sockets=1)
+            probe = {"name": "p", "http": {"port": server.port}, "timeoutSeconds": 5}
+            task = asyncio.create_task(checker.check(probe, "127.0.0.1", loopback=True))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await checker.check({"name": "p", "tcp": {"port": server.port}}, "127.0.0.1", loopback=True)).passed
+
+    asyncio.run(run())
+
+
+def test_no_route() -> None:
+    """Where there is no IPv6 route the message says so; where there is one, nobody lives at this address."""
+    assert not _check({"tcp": {"port": 9}}, "2001:db8::1").passed
