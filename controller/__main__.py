@@ -1,4 +1,4 @@
-"""`python -m controller crds [DIRECTORY]`: writes the CRDs of the drivers installed, one file a kind.
+"""`python -m controller crds|docs [DIRECTORY]`: writes the CRDs of the drivers installed, or the generated documents.
 
 Deterministic: equal models and drivers give equal bytes, so that `make verify` can compare.
 """
@@ -40,6 +40,8 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     emit = commands.add_parser("crds", help="write the CRDs of the drivers installed")
     emit.add_argument("directory", nargs="?", default="crds", type=Path)
+    told = commands.add_parser("docs", help="write the documents that are generated from the code")
+    told.add_argument("directory", nargs="?", default="docs", type=Path)
     chosen = parser.parse_args(arguments)
     try:
         installed = plugins.installed()
@@ -47,7 +49,12 @@ def main(arguments: list[str]) -> int:
             raise errors.UsageError(
                 "no cloud driver is installed, so no Cloud could be described: install occopus itself (`pip install -e .`)"
             )
-        write(chosen.directory, crd.crds(installed))
+        if chosen.command == "docs":
+            from controller import reference  # loads the command line and more, which the CRDs do not need
+
+            reference.write(chosen.directory, reference.documents(installed))
+        else:
+            write(chosen.directory, crd.crds(installed))
     except errors.UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from controller import assembly, errors
+from controller import assembly, errors, view
 from controller.api import meta
 from controller.clouds import plugins
 from controller.context.renderer import ChildRenderer
@@ -20,7 +20,7 @@ from controller.engine.engine import Engine, Options, Ports
 from controller.engine.objects import Objects, key_of
 from controller.engine.sweep import Policy
 from controller.health.checker import NetworkChecker
-from controller.ports import CloudPlugin, Key, Obj, Snapshot
+from controller.ports import Changed, CloudPlugin, Key, Obj, Snapshot
 from controller.stores import merge
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
@@ -82,15 +82,31 @@ class Desktop:
                 seen = await self.store.get(key)
             except errors.ObjectNotFound:
                 with contextlib.suppress(errors.AlreadyExists):
-                    await self.store.create(document)
+                    self._take(await self.store.create(document))
                     return
                 continue
             patch = _becoming(seen, document)
             with contextlib.suppress(errors.Conflict):
                 if patch:
-                    await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"])
+                    self._take(await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"]))
                 return
         raise errors.Unavailable(f"{key} is changed by others all the time")
+
+    def _take(self, obj: Obj) -> None:
+        """What was written is seen at once, not when the watch brings it."""
+        if self._seen is not None:
+            self._seen.take(Changed(obj))
+
+    async def ready(self, name: str) -> None:
+        """Wait until the Infrastructure is Ready as it is described now, and its machines were seen since this was opened.
+
+        Status alone may be what an earlier process left.
+        """
+        if self.engine is not None:
+            await self.engine.verified(name)
+        async for _ in self.changes():
+            if view.settled(self.objects, name):
+                return
 
     async def change(self, key: Key, patch: Obj) -> Obj:
         """Merge a patch into an object, whatever others do to it meanwhile. Raises ObjectNotFound, Rejected."""

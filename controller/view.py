@@ -8,6 +8,7 @@ from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from controller.api.cloud import Cloud
 from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance
@@ -76,6 +77,13 @@ def stalled(objects: Objects, name: str) -> str:
         return ""
     said = condition(infrastructure.status.conditions, "Stalled")
     return f"{said.reason}: {said.message}" if said is not None and said.status == "True" else ""
+
+
+def clouds_not_ready(objects: Objects) -> list[str]:
+    """Why Clouds cannot be used, a line each."""
+    found = sorted(objects.models("Cloud", Cloud), key=lambda each: each.metadata.name)
+    said = [(each.metadata.name, condition(each.status.conditions, "Ready")) for each in found]
+    return [f"Cloud {name}: {each.reason}: {each.message}" for name, each in said if each is not None and each.status != "True"]
 
 
 def _infrastructure(objects: Objects, each: Infrastructure, now: datetime) -> InfrastructureRow:

@@ -28,7 +28,6 @@ class Reason(StrEnum):
     BOOTING = "Booting"
     STARTING = "Starting"
     TERMINATING = "Terminating"
-    REPLACING = "Replacing"
     # Held back.
     PAUSED = "Paused"
     WAITING_FOR_DEPENDENCIES = "WaitingForDependencies"
@@ -110,7 +109,6 @@ HELP: dict[Reason, tuple[str, str]] = {
         "Wait, or see `occopus console INSTANCE`.",
     ),
     Reason.TERMINATING: ("The machine is being ended; the object stays until the cloud confirms it.", "Wait."),
-    Reason.REPLACING: ("A failed machine is being replaced.", "See why it failed in its own conditions or in the events."),
     Reason.PAUSED: ("spec.paused stops every change but deletion.", "Set spec.paused to false."),
     Reason.WAITING_FOR_DEPENDENCIES: ("A service depended on was not Available yet.", "See why that service is not Available."),
     Reason.WAITING_FOR_DEPENDENTS: (

@@ -56,9 +56,9 @@ async def up(path: Path, moved: bool, files: tuple[str, ...], timeout: float | N
         def over() -> bool:
             return verified.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
 
-        await follow.until(desk, names, over, seconds=timeout, quiet=quiet)
+        reached = await follow.until(desk, names, over, seconds=timeout, quiet=quiet)
         verified.cancel()
-        return _outcome(desk, names, timeout)
+        return _outcome(desk, names, timeout, reached)
 
 
 async def _verified(desk: Desktop, names: list[str]) -> None:
@@ -68,13 +68,14 @@ async def _verified(desk: Desktop, names: list[str]) -> None:
     await desk.nudge()
 
 
-def _outcome(desk: Desktop, names: list[str], timeout: float | None) -> int:
+def _outcome(desk: Desktop, names: list[str], timeout: float | None, reached: bool) -> int:
     stalled = {name: why for name in names if (why := view.stalled(desk.objects, name))}
     for name, why in stalled.items():
         click.echo(f"error: {name} cannot be made as described: {why}", err=True)
-    late = [name for name in names if name not in stalled and not view.settled(desk.objects, name)]
+    late = [name for name in names if name not in stalled and not (reached and view.settled(desk.objects, name))]
     for row in view.infrastructures(desk.objects, assembly.now(), late):
         reasons = [f"{each.name}: {each.reason}: {each.message}" for each in row.services if not each.ready]
+        reasons = reasons or [f"its machines could not be looked at: {why}" for why in view.clouds_not_ready(desk.objects)]
         within = f" within {timeout:g} s" if timeout is not None else ""
         click.echo(f"error: {row.name} was not Ready{within}: " + "; ".join(reasons), err=True)
     if stalled or late:

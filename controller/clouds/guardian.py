@@ -201,8 +201,10 @@ def boot(directory: Path, seconds: float) -> bool:
 
 def machine_environment(root: Path) -> dict[str, str]:
     """What the machine's commands see: nothing of the controller's own, which may hold credentials."""
-    kept = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", records.MACHINE_VARIABLE, records.ADDRESS_VARIABLE)
-    return {name: os.environ[name] for name in kept if name in os.environ} | {records.ROOT_VARIABLE: str(root), "HOME": str(root)}
+    kept = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME")
+    ours = (records.MARK_VARIABLE, records.MACHINE_VARIABLE, records.ADDRESS_VARIABLE)
+    environment = {name: os.environ[name] for name in (*kept, *ours) if name in os.environ}
+    return environment | {records.ROOT_VARIABLE: str(root), "HOME": str(root)}
 
 
 def live() -> None:

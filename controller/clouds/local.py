@@ -96,7 +96,7 @@ class LocalDriver:
     # --- reading ----------------------------------------------------------------------------------------------------
     def identity(self) -> Account:
         with self._disk():
-            return Account("local", directories.account(self._home), "", str(self._home.path))
+            return Account("local", directories.account(self._home), "", "")
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         return _checked(spec).model_dump(by_alias=True, exclude_unset=True)
@@ -238,9 +238,9 @@ class LocalDriver:
         for record in ending:
             self._change(record["id"], MachineState.SHUTTING_DOWN, message)
         guardians = {record["pid"] for record in self._records([each["id"] for each in ending])}
-        names = [record["id"] for record in ending]
-        for id in processes.end(names, guardians, grace_seconds=grace_seconds, limit_seconds=_END_SECONDS):
-            self._change(id, MachineState.TERMINATED, message)
+        marks = {records.mark(self._home.place(record["id"])): record["id"] for record in ending}
+        for mark in processes.end(marks, guardians, grace_seconds=grace_seconds, limit_seconds=_END_SECONDS):
+            self._change(marks[mark], MachineState.TERMINATED, message)
 
     def _change(self, id: str, state: MachineState, message: str) -> None:
         """Move a machine towards its end; never back."""

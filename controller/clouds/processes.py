@@ -1,7 +1,7 @@
 """Starts guardians, and finds and ends the processes of local machines, by `/proc`.
 
-The local cloud calls it. A process belongs to a machine if its environment names the machine, or if an ancestor of it
-belongs: the environment alone misses servers which write their title over it (nginx, PostgreSQL), the ancestry alone
+The local cloud calls it. A process belongs to a machine if its environment has the machine's mark (`records.mark`), or if
+an ancestor of it belongs: the environment alone misses servers which write their title over it (nginx, PostgreSQL), the ancestry alone
 misses what was orphaned after its guardian died. It knows nothing of states.
 
 A process that clears its environment *and* outlives its guardian cannot be told from any other of this computer; it is
@@ -25,7 +25,7 @@ import controller
 from controller.clouds import records
 
 _PROC = Path("/proc")
-_ZOMBIE = "Z"
+_ZOMBIE = b"Z"
 #: What a guardian gets of our environment; the rest may hold credentials. It hands on still less.
 _KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
 #: The shell that starts a guardian ends within milliseconds.
@@ -38,7 +38,11 @@ def start_guardian(place: Path, record: records.Record) -> None:
     Raises OSError, subprocess.SubprocessError.
     """
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    environment |= {records.MACHINE_VARIABLE: record["id"], records.ADDRESS_VARIABLE: record["addresses"][0]}
+    environment |= {
+        records.MARK_VARIABLE: records.mark(place),
+        records.MACHINE_VARIABLE: record["id"],
+        records.ADDRESS_VARIABLE: record["addresses"][0],
+    }
     command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "controller.clouds.guardian", str(place)]
     packages = Path(controller.__file__ or "").parent.parent
     with (place / records.CONSOLE).open("ab") as console:
@@ -62,7 +66,7 @@ class Process:
     pid: int
     parent: int
     start: int
-    machine: str
+    mark: str
 
 
 def _process(pid: int) -> Process | None:
@@ -74,21 +78,21 @@ def _process(pid: int) -> Process | None:
         environment = (directory / "environ").read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    if fields[0].decode() == _ZOMBIE:
+    if fields[0] == _ZOMBIE:
         return None
-    prefix = f"{records.MACHINE_VARIABLE}=".encode()
-    machine = next((each[len(prefix) :] for each in environment.split(b"\0") if each.startswith(prefix)), b"")
-    return Process(pid, int(fields[1]), int(fields[19]), machine.decode(errors="replace"))
+    prefix = f"{records.MARK_VARIABLE}=".encode()
+    mark = next((each[len(prefix) :] for each in environment.split(b"\0") if each.startswith(prefix)), b"")
+    return Process(pid, int(fields[1]), int(fields[19]), mark.decode(errors="replace"))
 
 
-def of_machines(machines: Collection[str]) -> dict[str, list[Process]]:
-    """Every live process of each of these machines; never this process itself. One pass over `/proc`."""
+def of_machines(marks: Collection[str]) -> dict[str, list[Process]]:
+    """Every live process of each machine, by its mark; never this process itself. One pass over `/proc`."""
     every = {process.pid: process for process in map(_process, _pids()) if process is not None}
-    found: dict[str, list[Process]] = {machine: [] for machine in machines}
+    found: dict[str, list[Process]] = {mark: [] for mark in marks}
     for process in every.values():
         if process.pid == os.getpid():
             continue
-        for owner in {each.machine for each in _line(process, every)} & found.keys():
+        for owner in {each.mark for each in _line(process, every)} & found.keys():
             found[owner].append(process)
     return found
 
@@ -107,25 +111,25 @@ def _line(process: Process, every: dict[int, Process]) -> Iterator[Process]:
         current = every.get(current.parent)
 
 
-def end(machines: Collection[str], guardians: Collection[int], *, grace_seconds: float, limit_seconds: float) -> set[str]:
-    """End every process of these machines: SIGTERM, and SIGKILL after the grace. Returns those machines that have none left.
+def end(marks: Collection[str], guardians: Collection[int], *, grace_seconds: float, limit_seconds: float) -> set[str]:
+    """End every process of these machines: SIGTERM, and SIGKILL after the grace. Returns the marks of which none is left.
 
     `guardians` are pids from the records; one counts only if it is among the machine's processes. A guardian is stopped
     first and killed last: so it starts no further command, and orphans stay its children and thus findable.
     """
     started = time.monotonic()
-    found = of_machines(machines)
+    found = of_machines(marks)
     if grace_seconds > 0:
         _signal_all(found, guardians, started + grace_seconds)
     ended: set[str] = set()
-    while pending := set(machines) - ended:
+    while pending := set(marks) - ended:
         found = of_machines(pending)
         # A process in the middle of an exec shows no environment for an instant: only the second empty look counts.
-        again = of_machines([machine for machine in pending if not found[machine]])
-        ended |= {machine for machine, processes in again.items() if not processes}
+        again = of_machines([mark for mark in pending if not found[mark]])
+        ended |= {mark for mark, processes in again.items() if not processes}
         if time.monotonic() - started > limit_seconds:
             return ended
-        _kill_all({machine: each for machine, each in found.items() if each}, guardians)
+        _kill_all({mark: each for mark, each in found.items() if each}, guardians)
     return ended
 
 

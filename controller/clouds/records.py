@@ -19,7 +19,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TypedDict
 
-#: The environment variables by which every process of a machine is known.
+#: What the environment of every process of a machine says; by the mark it is found again.
+MARK_VARIABLE = "OCCOPUS_MARK"
 MACHINE_VARIABLE = "OCCOPUS_MACHINE"
 ADDRESS_VARIABLE = "OCCOPUS_ADDRESS"
 ROOT_VARIABLE = "OCCOPUS_ROOT"
@@ -117,6 +118,14 @@ def guardian_lives(directory: Path) -> bool:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
     return False
+
+
+def mark(directory: Path) -> str:
+    """What its processes carry: the machine's id and its lock's inode. A copy of the directory has another mark, so whoever
+    opens the copy ends nothing of the original; a directory that was moved keeps it.
+    """
+    status = (directory / "guardian.lock").stat()
+    return f"{read(directory)['id']}.{status.st_dev}.{status.st_ino}"
 
 
 def furnish(directory: Path, record: Record, user_data: bytes) -> None:

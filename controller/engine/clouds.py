@@ -91,6 +91,8 @@ class Clouds:
         inventory.driver = driver
         inventory.hurry()
         self._bindings[key] = Binding(plugin, driver, inventory)
+        if inventory.listed is not None:
+            self._moved(account, True)
 
     def unbind(self, key: Key) -> None:
         """Let go of the Cloud; an inventory that no Cloud uses ends."""
@@ -147,10 +149,14 @@ class Clouds:
         if key is not None:
             self._wake(key)
 
-    def _moved(self, account: Account) -> None:
-        for key, binding in self._bindings.items():
-            if binding.inventory.account == account:
-                self._wake(key)
+    def _moved(self, account: Account, everybody: bool) -> None:
+        here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
+        for key in here:
+            self._wake(key)
+        if everybody:
+            for instance in self._objects.models("Instance", Instance):
+                if cloud_key(instance) in here:
+                    self._wake(Key("Instance", instance.metadata.namespace, instance.metadata.name))
         self.wake_groups()
 
     def _index(self, old: Obj | None, new: Obj | None) -> None:

@@ -32,14 +32,18 @@ _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineSt
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an inventory is given: threads and clock, which ids Instances have recorded, and whom to wake."""
+    """What an inventory is given: threads and clock, which ids Instances have recorded, and whom to wake.
+
+    `moved` is told of each change of the whole, and whether it is one that everybody on the account waits for: the first list,
+    or the first good one after a failure.
+    """
 
     threads: Threads
     now: Now
     expected: Callable[[Account], Mapping[MachineId, Identity]]
     wake: Callable[[Identity], None]
     wake_key: Callable[[Key], None]
-    moved: Callable[[Account], None]
+    moved: Callable[[Account, bool], None]
 
 
 class Inventory:
@@ -131,7 +135,7 @@ class Inventory:
         if self.trouble is None or str(self.trouble) != str(error):
             log.warning("Listing the machines of %s %s failed: %s", self.account.kind, self.account.id, error)
             self.trouble = error
-            self._around.moved(self.account)
+            self._around.moved(self.account, False)
 
     def _take(self, machines: dict[MachineId, Machine], begun: datetime) -> None:
         grouped: dict[Identity, list[Machine]] = {}
@@ -149,7 +153,7 @@ class Inventory:
             self.version += 1
             self._moved_at = asyncio.get_running_loop().time()
         if changed or first or recovered:
-            self._around.moved(self.account)
+            self._around.moved(self.account, first or recovered)
         waiters, self._waiters = self._waiters, set()
         for identity in changed:
             self._around.wake(identity)

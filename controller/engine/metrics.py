@@ -11,7 +11,7 @@ from collections import Counter as Count
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
@@ -20,6 +20,8 @@ from controller.ports import T, Threads
 
 log = logging.getLogger(__name__)
 
+# When a counter was made says nothing here, and would double the number of series.
+disable_created_metrics()
 REGISTRY = CollectorRegistry()
 
 reconciles = Counter("occopus_reconciles_total", "Passes over an object.", ["kind", "result"], registry=REGISTRY)

@@ -252,7 +252,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _damaged(path: Path, what: str) -> errors.StoreUnusable:
     return errors.StoreUnusable(
         f"{path} is damaged, cut short or no state file ({what}): put a copy of it back, or remove it to start anew;"
-        " machines it knew are then reported, not ended"
+        " a new file has a new controller id and never touches the machines of this one: end those at their cloud"
     )
 
 

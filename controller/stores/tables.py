@@ -337,7 +337,7 @@ def _content(obj: Obj) -> Obj:
 
 
 def _has_status(kind: Any) -> bool:
-    return kind in kinds.BY_KIND and kinds.BY_KIND[kind].status
+    return isinstance(kind, str) and kind in kinds.BY_KIND and kinds.BY_KIND[kind].status
 
 
 def _columns(key: Key) -> tuple[str, str, str]:

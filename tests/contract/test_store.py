@@ -81,6 +81,23 @@ def test_a_bad_object_is_refused_by_field_and_not_stored(on_store: OnStore) -> N
     on_store(test)
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"kind": [], "status": {}}, id="kind-no-text"),
+        pytest.param({"apiVersion": "occopus.io/v1alpha1", "kind": "Cloud", "metadata": ["name"], "spec": {}}, id="metadata-no-object"),
+        pytest.param({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "a"}}, id="kind-not-made-so"),
+    ],
+)
+def test_garbage_is_refused(on_store: OnStore, garbage: Obj) -> None:
+    async def test(store: Store, clock: Clock) -> None:
+        with pytest.raises(errors.Rejected):
+            await store.create(garbage)
+
+    on_store(test)
+
+
 _CALLS: dict[str, Callable[[Store, Key], Awaitable[object]]] = {
     "get": lambda store, key: store.get(key),
     "patch": lambda store, key: store.patch(key, {}, version="1"),

@@ -7,15 +7,17 @@ world. Tests command the world, wait for conditions, and ask the ledger for the 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from controller import assembly
+from controller import assembly, errors
 from controller.engine.engine import Engine, Options, Ports
-from controller.ports import CloudDriver, CloudPlugin, Key, Obj, Store, T
+from controller.ports import CloudConfig, CloudDriver, Key, Obj, Store, T, Threads
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
 from tests.simulated.checker import SimulatedChecker
@@ -43,7 +45,8 @@ class System:
         self.path = path
         self.wrap_store: Callable[[Store], Store] = lambda store: store
         self.wrap_driver: Callable[[CloudDriver], CloudDriver] = lambda driver: driver
-        self._rules = Rules((self.plugin,))
+        self.threads: Threads = inline
+        self._rules = _rules()
         self._store: SqliteStore | None = None
         self._engine: Engine | None = None
         self._task: asyncio.Task[None] | None = None
@@ -65,15 +68,17 @@ class System:
     def start(self) -> None:
         """A new process: nothing is remembered but what the file and the world hold."""
         self._store = SqliteStore.open(self.path, self._rules, lock=True, inline=True, now=self.clock.now)
-        opened = CloudPlugin(
-            self.plugin.kind,
-            self.plugin.cloud_model,
-            self.plugin.machine_model,
-            lambda config: self.wrap_driver(self.plugin.open(config)),
-            self.plugin.loopback,
-        )
+
+        def opened(config: CloudConfig) -> CloudDriver:
+            return self.wrap_driver(self.plugin.open(config))
+
         ports = Ports(
-            self.wrap_store(self._store), (opened,), InlineRenderer(), SimulatedChecker(self.world), inline, self.clock.now
+            self.wrap_store(self._store),
+            (replace(self.plugin, open=opened),),
+            InlineRenderer(),
+            SimulatedChecker(self.world),
+            self.threads,
+            self.clock.now,
         )
         self._engine = assembly.engine(ports, Options(CONTROLLER, "", workers=16))
         self._task = asyncio.get_running_loop().create_task(self._engine.run(), name="engine")
@@ -102,12 +107,16 @@ class System:
         while not holds():
             assert not self.died, self._task.exception() if self._task else None
             assert self.clock() < until, f"not within {seconds} s:\n{self.picture()}"
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.5)
 
     def ready(self, name: str = "shop") -> bool:
         """Whether the newest spec of the Infrastructure is Ready."""
         obj = self.engine.objects.get(Key("Infrastructure", "default", name))
-        return obj is not None and obj["status"].get("observedGeneration") == obj["metadata"]["generation"] and condition(obj, "Ready") == "True"
+        return (
+            obj is not None
+            and obj["status"].get("observedGeneration") == obj["metadata"]["generation"]
+            and condition(obj, "Ready") == "True"
+        )
 
     def instances(self, service: str = "") -> list[Obj]:
         """Instances of a service (all), by name."""
@@ -123,9 +132,18 @@ class System:
         for kind in ("Cloud", "Infrastructure", "InstanceGroup", "Instance"):
             for obj in self.engine.objects.list(kind):
                 going = " (deleting)" if obj["metadata"].get("deletionTimestamp") else ""
-                said = [f"{each['type']}={each['status']} {each['reason']}: {each['message']}" for each in obj.get("status", {}).get("conditions", [])]
+                said = [
+                    f"{each['type']}={each['status']} {each['reason']}: {each['message']}"
+                    for each in obj.get("status", {}).get("conditions", [])
+                ]
                 lines.append(f"{kind} {obj['metadata']['name']}{going} " + "; ".join(said))
         return "\n".join(lines)
+
+
+@functools.cache
+def _rules() -> Rules:
+    """The rules, emitted once: they are the same for every world, and a second of work."""
+    return Rules((plugin(World(lambda: 0.0)),))
 
 
 async def put(store: Store, document: dict[str, Any]) -> None:
@@ -134,7 +152,7 @@ async def put(store: Store, document: dict[str, Any]) -> None:
     key = Key(document["kind"], metadata.get("namespace", "default"), metadata["name"])
     try:
         seen = await store.get(key)
-    except Exception:
+    except errors.ObjectNotFound:
         await store.create(document)
         return
     await store.patch(key, {"spec": document["spec"]}, version=seen["metadata"]["resourceVersion"])

@@ -117,14 +117,22 @@ def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
     actions = (*guard, AskIdentity()) if o.now >= due else guard
     account = _status(contact.account)
     if recorded is not None and recorded != account:
-        message = f"the credentials answer for account {account.id} {account.region}, recorded is {recorded.id} {recorded.region}".rstrip()
+        message = f"the credentials answer for {_account(account)}; recorded is {_account(recorded)}"
         return Plan(actions, False, Reason.ACCOUNT_CHANGED, message, recorded, due)
     if o.trouble:
         return Plan(actions, False, Reason.CLOUD_UNREACHABLE, o.trouble, account, due)
     if o.machines is None:
         return Plan(actions, False, Reason.RECONCILING, "its machines are being listed", account, due)
-    text = f"account {account.id}" + (f" in {account.region}" if account.region else "")
-    return Plan(actions, True, Reason.READY, text, account, due)
+    return Plan(actions, True, Reason.READY, _account(account), account, due)
+
+
+def _account(account: AccountStatus) -> str:
+    """One line that tells two accounts apart."""
+    return (
+        f"account {account.id}"
+        + (f" in {account.region}" if account.region else "")
+        + (f" at {account.endpoint}" if account.endpoint else "")
+    )
 
 
 def _status(account: Account) -> AccountStatus:

@@ -192,9 +192,10 @@ def plan(o: Observed) -> Plan:
 
 # --- not launched yet -----------------------------------------------------------------------------------------------
 def _unsent(o: Observed) -> Plan:
-    live = _live(o.sight.machines)
-    if live:
-        return Plan((Record(live[0]),), _waiting(Reason.LAUNCHING, "a machine of this identity exists already"))
+    listed = (*_live(o.sight.machines), *o.sight.machines)
+    if listed:
+        # One that has ended counts too: what was sent is never launched again (rule 4).
+        return Plan((Record(listed[0]),), _waiting(Reason.LAUNCHING, "a machine of this identity exists already"))
     held = _held_back(o)
     if held is not None:
         return Plan((), held)
@@ -248,13 +249,19 @@ def _outcome_unknown(o: Observed) -> Plan:
         case Sent.MISMATCH:
             return _find_by_tag(o)
         case Sent.UNKNOWN:
+            if not o.cloud.ready:
+                return Plan((), _unusable(o))
             due = (o.attempt.at or o.now) + timedelta(seconds=2)
             stand = _waiting(o.attempt.reason or Reason.LAUNCHING, o.attempt.message, launched=False)
             return Plan((Resend(),), stand) if o.now >= due else Plan((), stand, due)
         case Sent.NO | Sent.HELD:
             if not o.cloud.ready:
-                return Plan((), _waiting(Reason.WAITING_FOR_CLOUD, f"Cloud {_cloud_name(o)}: {o.cloud.message}", launched=False))
+                return Plan((), _unusable(o))
             return Plan((Resend(),), launching)
+
+
+def _unusable(o: Observed) -> Stand:
+    return _waiting(Reason.WAITING_FOR_CLOUD, f"Cloud {_cloud_name(o)}: {o.cloud.message}", launched=False)
 
 
 def _find_by_tag(o: Observed) -> Plan:
@@ -320,7 +327,7 @@ def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) 
 
 def _out_of_sight(o: Observed) -> Plan:
     """Its id is recorded and no list shows it."""
-    if o.sight.gone:
+    if _gone(o):
         return Plan(
             (),
             Stand(
@@ -380,22 +387,38 @@ def _unproved(o: Observed) -> tuple[str, datetime | None] | None:
         return "its machines were not listed yet", None
     if o.sight.trouble:
         return f"the cloud's list is in doubt: {o.sight.trouble}", None
-    ended = any(machine.state is MachineState.TERMINATED for machine in _all(o))
-    if o.instance.status.machine is not None or o.attempt.machine is not None:
+    known = _known_id(o)
+    ended = any(machine.state is MachineState.TERMINATED and known in (None, machine.id) for machine in _all(o))
+    if known is not None:
         return None if ended or _gone(o) else ("the cloud has not confirmed that the machine ended", None)
     if ended:
         return None
     if o.sight.listed <= o.acts.closed:
         return "a list after the launch was closed is awaited", None
-    if o.instance.status.launch is None or o.acts.fenced or _refused(o):
+    if o.instance.status.launch is None or _refused(o):
         return None
-    until = max(_launch_time(o), o.attempt.at or _launch_time(o)) + o.cloud.settle
+    # Closing stops what is still to come; what was made before shows only when the list has caught up. A process before
+    # this one may have sent until it ended, which was before this one closed the launch.
+    until = _settled(o) if o.attempt.at is not None else max(_settled(o), o.acts.closed + o.cloud.settle)
     return None if o.sight.listed > until else ("a launch whose answer was lost may still appear", until)
 
 
 def _gone(o: Observed) -> bool:
     """NotFound is proof only once the machine had time to become visible (EC2: eventual consistency)."""
-    return o.sight.gone and o.now >= _launch_time(o) + o.cloud.settle
+    return o.sight.gone and o.now >= _settled(o)
+
+
+def _settled(o: Observed) -> datetime:
+    """By then a list shows whatever our calls made: so long after the last call or answer that is known of."""
+    said = condition(o.instance.status.conditions, "Launched")
+    launch = o.instance.status.launch
+    moments = (
+        o.instance.metadata.creation_timestamp,
+        launch.time if launch is not None else None,
+        said.last_transition_time if said is not None else None,
+        o.attempt.at,
+    )
+    return max((each for each in moments if each is not None), default=o.now) + o.cloud.settle
 
 
 def _refused(o: Observed) -> bool:
@@ -410,9 +433,11 @@ def _release(o: Observed, reason: Reason, message: str) -> Plan:
 # --- words ----------------------------------------------------------------------------------------------------------
 def _all(o: Observed) -> tuple[Machine, ...]:
     """What the list shows, and what our own call made that no list shows yet."""
-    made = o.attempt.machine
-    if made is None or any(machine.id == made.id for machine in o.sight.machines) or o.sight.gone:
+    made, recorded = o.attempt.machine, o.instance.status.machine
+    if made is None or any(machine.id == made.id for machine in o.sight.machines) or _gone(o):
         return o.sight.machines
+    if recorded is not None and recorded.id == made.id and recorded.state != made.state.value:
+        return o.sight.machines  # a list has shown it since: the answer to the launch is out of date
     return (*o.sight.machines, made)
 
 
@@ -428,6 +453,13 @@ def _known(o: Observed) -> Machine | None:
         return next((each for each in machines if each.id == recorded), None)
     ordered = (*_live(machines), *machines)
     return ordered[0] if ordered else None
+
+
+def _known_id(o: Observed) -> str | None:
+    """The id of the machine of which proof is needed, where one is known."""
+    if o.instance.status.machine is not None:
+        return o.instance.status.machine.id
+    return o.attempt.machine.id if o.attempt.machine is not None else None
 
 
 def _launch_time(o: Observed) -> datetime:
@@ -465,4 +497,4 @@ def _failing(phase: str, reason: Reason, message: str, machine: Machine) -> Stan
 
 
 def _going(o: Observed, reason: Reason, message: str) -> Stand:
-    return Stand("Ending", reason, message, next(iter(o.sight.machines), None))
+    return Stand("Ending", reason, message, next(iter(_all(o)), None))

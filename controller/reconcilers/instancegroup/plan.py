@@ -233,17 +233,23 @@ def _surplus(o: Observed, live: tuple[Instance, ...], want: int) -> tuple[Instan
 
 
 def _creating(o: Observed, deficit: int, replaced: tuple[Instance, ...]) -> tuple[tuple[Action, ...], Hold | None]:
-    claims = tuple(Claim(each) for each in o.unclaimed if each.sure and not each.stranger)
+    sure = {each.machine.identity: each for each in reversed(o.unclaimed) if each.sure and not each.stranger}
+    claims = tuple(Claim(sure[identity]) for identity in sorted(sure))
     if o.unclaimed or o.duplicates:
-        return claims, _unclaimed(o)
+        return claims, _held(o)
     if deficit <= 0:
         return (), None
-    hold = _unreleased(o) or o.hold
+    hold = _held(o)
     if hold is not None:
         return (), hold
     # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
     stands_in = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED)
     return (Create(deficit, stands_in[:deficit]),), None
+
+
+def _held(o: Observed) -> Hold | None:
+    """What forbids to make Instances now."""
+    return _unclaimed(o) if o.unclaimed or o.duplicates else _unreleased(o) or o.hold
 
 
 def _unreleased(o: Observed) -> Hold | None:
@@ -280,19 +286,22 @@ def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:
     why = _why(broken[0])[1]
     if due > o.now:
         return _Replacing(held=Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {why}; replaced after a back-off"), again=due)
-    room = _room(o)
+    held = _held(o)
+    # What may still run is not destroyed while nothing can be made in its place.
+    room = 0 if held is not None else _room(o)
     chosen = [each for each in broken if failed(each) in ENDED]
     chosen += [each for each in broken if failed(each) not in ENDED][: max(0, room)]
     if not chosen:
-        return _Replacing(held=Hold(Reason.BRAKED, f"{broken[0].metadata.name}: {why}; others are being replaced"))
+        return _Replacing(held=held or Hold(Reason.BRAKED, f"{broken[0].metadata.name}: {why}; others are being replaced"))
     return _Replacing(tuple(chosen), brake=Replacement(consecutive=consecutive + 1, time=o.now))
 
 
 def _room(o: Observed) -> int:
     """How many more machines that may still run can be replaced at once."""
-    going = sum(1 for each in o.instances if each.metadata.deleting and failed(each) is not None and failed(each) not in ENDED)
+    # A deleting Instance says no more why it failed; it counts until another is made in its place.
+    lacking = max(0, wanted(o.group) - sum(1 for each in o.instances if not each.metadata.deleting))
     coming = sum(1 for each in o.instances if _stands_in(each))
-    return max(1, int(wanted(o.group) * BRAKE)) - going - coming
+    return max(1, int(wanted(o.group) * BRAKE)) - lacking - coming
 
 
 def _stands_in(instance: Instance) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.clouds import directories, processes
+from controller.clouds import directories
 from tests.unit.clouds.machines import Cloud
 
 
@@ -16,4 +16,4 @@ def cloud(tmp_path: Path) -> Generator[Cloud]:
     each = Cloud(tmp_path / "cloud")
     yield each
     each.driver.delete([machine.id for machine in each.driver.list()])
-    assert not any(processes.of_machines(directories.machines(directories.Home(each.directory))).values())
+    assert not any(map(each.processes, directories.machines(directories.Home(each.directory))))

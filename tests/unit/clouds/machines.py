@@ -60,4 +60,5 @@ class Cloud:
         return self.driver.describe([MachineId(id)])[MachineId(id)].state
 
     def processes(self, id: str) -> list[int]:
-        return [each.pid for each in processes.of_machines([id])[id]]
+        mark = records.mark(self.place(id))
+        return [each.pid for each in processes.of_machines([mark])[mark]]

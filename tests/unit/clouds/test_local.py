@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,19 @@ def test_a_machine_boots_as_long_as_it_was_told(cloud: Cloud) -> None:
     cloud.driver.create([request(boot_seconds=3600)])
     until(lambda: cloud.record("batch-0")["pid"])
     assert cloud.state("batch-0") is MachineState.PENDING
+    cloud.driver.delete([MachineId("batch-0")])
+    assert cloud.state("batch-0") is MachineState.TERMINATED
+
+
+def test_a_machine_that_is_to_end_while_it_boots_runs_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.driver.create([request("#!/bin/sh\ntouch reached\n", boot_seconds=1)])
+    until(lambda: cloud.record("batch-0")["pid"])
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "end", _end_nothing)
+        cloud.driver.delete([MachineId("batch-0")])
+    until(lambda: not cloud.processes("batch-0"))
+    assert not (cloud.root("batch-0") / "reached").exists()
+    assert cloud.record("batch-0")["state"] == "shutting-down"
     cloud.driver.delete([MachineId("batch-0")])
     assert cloud.state("batch-0") is MachineState.TERMINATED
 
@@ -102,7 +116,7 @@ def test_orphans_are_reaped(cloud: Cloud) -> None:
     assert cloud.state(machine.id) is MachineState.RUNNING
 
 
-def _end_nothing(machines: Collection[str], guardians: Collection[int], *, grace_seconds: float, limit_seconds: float) -> set[str]:
+def _end_nothing(marks: Collection[str], guardians: Collection[int], *, grace_seconds: float, limit_seconds: float) -> set[str]:
     return set()
 
 
@@ -182,6 +196,24 @@ def test_a_guardian_that_was_killed_is_not_started_again(cloud: Cloud) -> None:
     processes.start_guardian(cloud.place(machine.id), cloud.record(machine.id))
     until(lambda: not cloud.processes(machine.id))
     assert cloud.driver.console(machine.id).count("once") == 1
+
+
+def test_whoever_opens_a_copy_ends_nothing_of_the_original(cloud: Cloud, tmp_path: Path) -> None:
+    machine = cloud.launch()
+    shutil.copytree(cloud.directory, tmp_path / "copy", symlinks=True)
+    copy = Cloud(tmp_path / "copy")
+    assert [each.state for each in copy.driver.list()] == [MachineState.TERMINATED]
+    assert cloud.state(machine.id) is MachineState.RUNNING
+
+
+def test_a_directory_that_was_moved_keeps_its_machines(cloud: Cloud, tmp_path: Path) -> None:
+    machine = cloud.launch()
+    cloud.directory.rename(tmp_path / "moved")
+    moved = Cloud(tmp_path / "moved")
+    assert moved.state(machine.id) is MachineState.RUNNING
+    moved.driver.delete([machine.id])
+    assert moved.state(machine.id) is MachineState.TERMINATED
+    (tmp_path / "moved").rename(cloud.directory)
 
 
 def test_machines_outlive_the_controller(cloud: Cloud) -> None:

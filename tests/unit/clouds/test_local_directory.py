@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from controller import errors
 from controller.clouds import directories, local
-from controller.ports import CloudConfig, MachineId
+from controller.ports import CloudConfig, MachineId, MachineState
 from tests.unit.clouds.machines import Cloud, config, request
 
 
@@ -35,12 +36,24 @@ def test_what_a_crash_left_half_made_is_cleared(cloud: Cloud) -> None:
     stale = cloud.directory / "addresses" / "127.64.0.1"
     for each in (old, fresh):
         (each / "root").mkdir(parents=True)
-        (each / "root").chmod(0o500)
+        (each / "root" / "file").touch()
+    (old / "root").chmod(0o500)  # What a machine may do to its own files.
     os.utime(old, (0, 0))
     stale.symlink_to("never-made-0")
     os.utime(stale, (0, 0), follow_symlinks=False)
     assert Cloud(cloud.directory).driver.list() == []
     assert (old.exists(), fresh.exists(), stale.is_symlink()) == (False, True, False)
+
+
+@pytest.mark.parametrize("id", [pytest.param("../elsewhere-0", id="beside"), pytest.param("./batch-0", id="another spelling")])
+def test_an_id_that_is_a_path_is_unknown(cloud: Cloud, id: str) -> None:
+    cloud.launch()
+    shutil.copytree(cloud.place("batch-0"), cloud.directory / "elsewhere-0")
+    assert cloud.driver.describe([MachineId(id)]) == {}
+    assert cloud.driver.delete([MachineId(id)]) == [None]
+    assert cloud.state("batch-0") is MachineState.RUNNING
+    with pytest.raises(errors.MachineNotFound):
+        cloud.driver.console(MachineId(id))
 
 
 def test_a_taken_address_is_not_given_again(tmp_path: Path) -> None:
@@ -74,7 +87,8 @@ def test_the_account_is_the_directorys(cloud: Cloud, tmp_path: Path) -> None:
     account = cloud.driver.identity()
     assert account == Cloud(cloud.directory).driver.identity()
     assert account.id != Cloud(tmp_path / "other").driver.identity().id
-    assert (account.kind, account.region, account.endpoint) == ("local", "", str(cloud.directory))
+    # Not the path: a directory that moves takes its machines and its account along.
+    assert (account.kind, account.region, account.endpoint) == ("local", "", "")
 
 
 def test_only_the_owner_can_look_in(cloud: Cloud) -> None:
@@ -85,7 +99,9 @@ def test_only_the_owner_can_look_in(cloud: Cloud) -> None:
 
 def test_the_directory_of_the_cloud_is_used(tmp_path: Path) -> None:
     driver = local.open(config(tmp_path / "state", directory=str(tmp_path / "named")))
-    assert driver.identity().endpoint == str((tmp_path / "named").resolve())
+    driver.identity()
+    assert (tmp_path / "named" / "account").exists()
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(

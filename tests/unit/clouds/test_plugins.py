@@ -10,11 +10,7 @@ import pytest
 
 from controller import errors
 from controller.clouds import local, plugins
-from tests.simulated.cloud import plugin
-from tests.simulated.loop import Clock
-from tests.simulated.world import World
 
-SIMULATED = plugin(World(Clock()))
 LOCAL = local.PLUGIN
 
 
@@ -48,7 +44,7 @@ def test_the_local_cloud_is_declared() -> None:
 
 
 def test_plugins_are_found_by_kind(installer: Installer) -> None:
-    installer.install("two", "simulated = tests.unit.clouds.test_plugins:SIMULATED")
+    installer.install("two", "simulated = tests.simulated.plugin:PLUGIN")
     installer.install("one", "local = controller.clouds.local:PLUGIN")
     assert [each.kind for each in plugins.installed()] == ["local", "simulated"]
 

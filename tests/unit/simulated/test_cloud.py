@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from controller.ports import CONTROLLER_TAG, CloudConfig, CloudDriver, Identity,
 from tests.simulated.checker import SimulatedChecker
 from tests.simulated.cloud import plugin
 from tests.simulated.loop import Clock
+from tests.simulated.plugin import PLUGIN
 from tests.simulated.world import Settings, World
 
 _TAGS = {CONTROLLER_TAG: "ours", "occopus.io/infrastructure-id": "shop", "occopus.io/service": "web"}
@@ -94,6 +96,14 @@ def test_list_and_describe_lag() -> None:
     assert s.states() == [MachineState.PENDING]
     s.clock.seconds = 50
     assert s.states() == [MachineState.RUNNING]
+
+
+def test_a_world_in_real_time_says_the_real_time() -> None:
+    driver = PLUGIN.open(CloudConfig({}, {}, "ours", "", False, False))
+    (made,) = driver.create([LaunchRequest("real", ("x",), _TAGS, {}, b"")])
+    assert isinstance(made, tuple)
+    assert made[0].created is not None
+    assert abs(datetime.now(UTC) - made[0].created) < timedelta(minutes=1)
 
 
 def test_equal_seeds_draw_equal_times() -> None:

@@ -92,6 +92,11 @@ def test_operations_that_wait_share_a_commit(tmp_path: Path) -> None:
     assert 1 <= told.count("COMMIT") < 50
 
 
+def test_commits_are_synced(connection: sqlite3.Connection) -> None:
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+
+
 def test_closing_finishes_what_was_begun(tmp_path: Path) -> None:
     async def write() -> None:
         store = _open(tmp_path, inline=False)
@@ -142,6 +147,19 @@ def test_the_latest_events_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         await store.close()
 
     run(tell())
+
+
+def test_a_file_has_one_namespace(tmp_path: Path) -> None:
+    async def make() -> None:
+        store = _open(tmp_path)
+        with pytest.raises(errors.Rejected) as refusal:
+            await store.create({**samples.cloud(), "metadata": {"name": "a", "namespace": "other"}})
+        assert [cause.field for cause in refusal.value.causes] == ["metadata.namespace"]
+        made = await store.create({**samples.cloud(), "metadata": {"name": "a"}})
+        assert made["metadata"]["namespace"] == "default"
+        await store.close()
+
+    run(make())
 
 
 def test_a_secret_that_went_is_not_in_the_file(tmp_path: Path) -> None:

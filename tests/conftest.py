@@ -1,0 +1,19 @@
+"""What all tests share: the profiles of hypothesis, chosen by HYPOTHESIS_PROFILE (`default` or `thorough`).
+
+No profile keeps a database: a failing example is printed with the line that repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, configuration, settings
+
+# What hypothesis keeps between runs stays outside of the repository.
+configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "occopus-hypothesis")
+_COMMON = {"deadline": None, "database": None, "derandomize": False, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=200, **_COMMON)
+settings.register_profile("thorough", max_examples=5000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -1,0 +1,105 @@
+"""Real SIGKILL of `occopus up`, `run` and `delete` at the three points where a machine could be made twice or be lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.desk import UP_SECONDS, Desk
+
+PAIR = """
+apiVersion: occopus.io/v1alpha1
+kind: Cloud
+metadata: {name: here}
+spec: {local: {}}
+---
+apiVersion: occopus.io/v1alpha1
+kind: InstanceTemplate
+metadata: {name: plain}
+spec:
+  implementations: [{name: here, cloudRef: {name: here}, local: {}}]
+  context: {cloudInit: {template: "#cloud-config\\nruncmd: [echo up]\\n"}}
+---
+apiVersion: occopus.io/v1alpha1
+kind: Infrastructure
+metadata: {name: pair}
+spec:
+  services:
+  - {name: first, templateRef: {name: plain}}
+  - {name: second, templateRef: {name: plain}, replicas: 2, dependsOn: [{service: first}]}
+"""
+KILLED = -signal.SIGKILL
+TIMEOUT = ("--timeout", str(UP_SECONDS))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    (tmp_path / "pair.yaml").write_text(PAIR)
+    try:
+        yield desk
+    finally:
+        desk.end()
+
+
+def dying(point: str) -> tuple[str, ...]:
+    return ("-m", "tests.e2e.dying", point)
+
+
+def up(desk: Desk) -> tuple[str, ...]:
+    return ("up", "-f", str(desk.directory / "pair.yaml"), *TIMEOUT)
+
+
+def assert_one_machine_each(desk: Desk) -> None:
+    """As many live machines as Instances, each recorded; and none was made beside them, not even for a moment."""
+    instances = desk.objects("instances")
+    assert len(instances) == 3
+    live = {each["id"] for each in desk.machines() if each["state"] == "running"}
+    assert live == {each["status"]["machine"]["id"] for each in instances}
+    assert len(desk.machines()) == 3
+
+
+@pytest.mark.parametrize("point", ["intent", "made"])
+def test_up_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, point: str) -> None:
+    assert desk.run(*up(desk), module=dying(point)).returncode == KILLED
+    (before,) = [each for each in desk.objects("instances") if "launch" in each.get("status", {})]
+    assert "machine" not in before["status"]
+    assert len(desk.machines()) == (0 if point == "intent" else 1)
+    desk.occopus(*up(desk))
+    assert_one_machine_each(desk)
+
+
+@pytest.mark.parametrize("point", ["intent", "made"])
+def test_run_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, point: str) -> None:
+    running = desk.start_run(module=dying(point))
+    desk.run(*up(desk)[:-1], "1")
+    assert running.wait(UP_SECONDS) == KILLED
+    desk.occopus(*up(desk))
+    assert_one_machine_each(desk)
+
+
+def test_delete_is_killed_when_the_end_was_begun_and_the_next_one_goes_on(desk: Desk) -> None:
+    desk.occopus(*up(desk))
+    assert desk.run("delete", "--all", *TIMEOUT, module=dying("end")).returncode == KILLED
+    going = [each for each in desk.objects("instances") if each["metadata"].get("deletionTimestamp")]
+    assert going
+    assert all(each["spec"]["service"] == "second" for each in going)
+    desk.occopus("delete", "--all", *TIMEOUT)
+    assert desk.objects("instances") == []
+    assert {each["state"] for each in desk.machines()} == {"terminated"}
+
+
+def test_run_is_killed_when_the_end_was_begun_and_up_makes_the_rest_so(desk: Desk) -> None:
+    desk.occopus(*up(desk))
+    running = desk.start_run(module=dying("end"))
+    desk.run("delete", "--instance", "pair-second-0", "--timeout", "1")
+    assert running.wait(UP_SECONDS) == KILLED
+    desk.occopus(*up(desk))
+    assert sorted(each["metadata"]["name"] for each in desk.objects("instances")) in (
+        ["pair-first-0", "pair-second-0", "pair-second-1"],
+        ["pair-first-0", "pair-second-1", "pair-second-2"],
+    )
+    assert sum(each["state"] == "running" for each in desk.machines()) == 3

@@ -1,0 +1,271 @@
+"""The inventory: what one list tells, whom it wakes, how often it asks, and when a machine counts as gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller import errors
+from controller.engine.inventory import Inventory, Surroundings
+from controller.ports import CONTROLLER_TAG, Account, CloudDriver, Identity, Key, MachineId
+from tests.simulated import loop
+from tests.simulated.cloud import SimulatedCloud, SimulatedCloudFields
+from tests.simulated.harness import CONTROLLER, inline
+from tests.simulated.world import Settings, World
+from tests.unit.engine.rig import ACCOUNT, CLOUD, Rig, run
+
+KEY = Key("Instance", "default", "one")
+
+
+@dataclass
+class Watched:
+    """An inventory of a world, and what it said to whom."""
+
+    world: World
+    expected: dict[MachineId, Identity] = field(default_factory=dict[MachineId, Identity])
+    woken: list[str] = field(default_factory=list[str])
+    keys: list[Key] = field(default_factory=list[Key])
+    moved: int = 0
+    everybody: int = 0
+
+    def __post_init__(self) -> None:
+        driver: CloudDriver = SimulatedCloud(self.world, SimulatedCloudFields(account="a1", region="r1"), CONTROLLER)
+        around = Surroundings(inline, loop.now, self._expect, lambda identity: self.woken.append(identity.batch_id), self.keys.append, self._move)
+        self.inventory = Inventory(ACCOUNT, driver, around)
+
+    def _expect(self, account: Account) -> Mapping[MachineId, Identity]:
+        return self.expected
+
+    def _move(self, account: Account, everybody: bool) -> None:
+        self.moved += 1
+        self.everybody += everybody
+
+    def make(self, batch: str, *, recorded: bool = False) -> MachineId:
+        id = self.world.insert(("a1", "r1"), Identity(batch, 0), {CONTROLLER_TAG: CONTROLLER}, {"image": "image-1"})
+        if recorded:
+            self.expected[id] = Identity(batch, 0)
+        return id
+
+    def gone(self, batch: str, id: MachineId) -> bool:
+        return self.inventory.sight(Identity(batch, 0), id).gone
+
+
+def watched(settings: Settings | None = None) -> Watched:
+    return Watched(World(loop.clock, settings=settings or Settings(boot_seconds=lambda rng: 0.0)))
+
+
+def test_a_list_wakes_those_whose_machine_changed_and_no_others() -> None:
+    async def main() -> None:
+        w = watched()
+        ids = {batch: w.make(batch) for batch in ("a", "b", "c")}
+        await w.inventory.poll()
+        assert sorted(w.woken) == ["a", "b", "c"]
+        w.woken.clear()
+        await w.inventory.poll()
+        assert (w.woken, w.moved) == ([], 1), "nothing moved"
+        w.world.stop(ids["b"])
+        w.world.forget(ids["c"])
+        await w.inventory.poll()
+        assert sorted(w.woken) == ["b", "c"]
+        assert w.inventory.sight(Identity("a", 0), None).machines[0].id == ids["a"]
+
+    loop.run(main())
+
+
+def test_trouble_keeps_the_last_list_and_is_said_once() -> None:
+    async def main() -> None:
+        w = watched()
+        w.make("a")
+        await w.inventory.poll()
+        listed = w.inventory.listed
+        w.world.fail("list", errors.Transient("no answer"), times=3)
+        for _ in range(3):
+            await asyncio.sleep(1)
+            await w.inventory.poll()
+        sight = w.inventory.sight(Identity("a", 0), None)
+        assert (sight.listed, sight.trouble, len(sight.machines)) == (listed, "no answer", 1)
+        assert (w.moved, w.woken) == (2, ["a"]), "the first list, and the trouble once"
+        await w.inventory.poll()
+        assert w.inventory.sight(Identity("a", 0), None).trouble == ""
+        assert (w.moved, w.everybody) == (3, 2), "who waits for a good list is told of the first, and of the first after trouble"
+
+    loop.run(main())
+
+
+def test_a_driver_that_breaks_is_trouble_and_no_end() -> None:
+    async def main() -> None:
+        w = watched()
+        w.world.falsify(lambda machines: [each for each in machines if 1 / 0])
+        w.make("a")
+        await w.inventory.poll()
+        assert isinstance(w.inventory.trouble, errors.Transient)
+        assert w.inventory.listed is None
+
+    loop.run(main())
+
+
+def test_a_machine_that_an_empty_list_lacks_is_asked_for_by_id() -> None:
+    async def main() -> None:
+        w = watched()
+        id = w.make("a", recorded=True)
+        await w.inventory.poll()
+        w.woken.clear()
+        for _ in range(50):
+            w.world.falsify(lambda machines: [])
+            await w.inventory.poll()
+            await asyncio.sleep(1)
+            assert not w.gone("a", id)
+            assert len(w.inventory.sight(Identity("a", 0), id).machines) == 1
+        assert w.woken == []
+
+    loop.run(main())
+
+
+def test_gone_is_two_not_founds_thirty_seconds_apart() -> None:
+    async def main() -> None:
+        w = watched()
+        id = w.make("a", recorded=True)
+        await w.inventory.poll()
+        w.world.forget(id)
+        begun = loop.clock()
+        while not w.gone("a", id):
+            await w.inventory.poll()
+            await asyncio.sleep(1)
+            assert loop.clock() - begun < 40
+        assert loop.clock() - begun >= 30
+        assert not w.gone("a", MachineId("m-of-nobody"))
+
+    loop.run(main())
+
+
+def test_one_sight_of_it_begins_the_confirmation_anew() -> None:
+    async def main() -> None:
+        w = watched(Settings(boot_seconds=lambda rng: 0.0))
+        id = w.make("a", recorded=True)
+        machine = w.world.machines[id]
+        await w.inventory.poll()
+        for _ in range(4):
+            machine.forgotten = loop.clock()
+            for _ in range(20):
+                await w.inventory.poll()
+                await asyncio.sleep(1)
+            assert not w.gone("a", id)
+            machine.forgotten = float("inf")
+            await w.inventory.poll()
+
+    loop.run(main())
+
+
+def test_failed_lists_confirm_nothing() -> None:
+    async def main() -> None:
+        w = watched()
+        id = w.make("a", recorded=True)
+        await w.inventory.poll()
+        w.world.forget(id)
+        await w.inventory.poll()
+        w.world.fail("list", errors.Transient("no answer"), times=60)
+        for _ in range(60):
+            await asyncio.sleep(1)
+            await w.inventory.poll()
+            assert not w.gone("a", id)
+
+    loop.run(main())
+
+
+def test_who_waits_for_the_next_list_is_woken_by_it_once() -> None:
+    async def main() -> None:
+        w = watched()
+        await w.inventory.poll()
+        w.inventory.wake_after_list(KEY)
+        w.world.fail("list", errors.Transient("no answer"))
+        await w.inventory.poll()
+        assert w.keys == [], "no list came"
+        await w.inventory.poll()
+        await w.inventory.poll()
+        assert w.keys == [KEY]
+
+    loop.run(main())
+
+
+def test_two_live_machines_of_one_identity_are_duplicates_until_one_ends() -> None:
+    async def main() -> None:
+        w = watched()
+        w.make("a")
+        second, _ = w.make("b"), w.make("b")
+        await w.inventory.poll()
+        assert w.inventory.duplicates() == {Identity("b", 0)}
+        w.world.kill(second)
+        await w.inventory.poll()
+        assert w.inventory.duplicates() == frozenset()
+
+    loop.run(main())
+
+
+def _lists(w: Watched, seconds: float, pending: bool) -> int:
+    async def main() -> int:
+        w.__post_init__()
+        task = asyncio.create_task(w.inventory.run())
+        if pending:
+            w.make("a")
+        else:
+            await asyncio.sleep(900)
+        before = w.world.counts()["list"]
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return w.world.counts()["list"] - before
+
+    return loop.run(main())
+
+
+def _world(boot: float) -> Watched:
+    async def made() -> Watched:
+        return watched(Settings(boot_seconds=lambda rng: boot))
+
+    return loop.run(made())
+
+
+def test_a_quiet_account_is_listed_at_most_300_times_an_hour() -> None:
+    assert 200 <= _lists(_world(0.0), 3600, pending=False) <= 300
+
+
+def test_while_a_machine_boots_the_list_comes_about_once_a_second() -> None:
+    assert 50 <= _lists(_world(1000.0), 60, pending=True) <= 70
+
+
+def test_hurrying_makes_no_more_than_about_one_list_a_second() -> None:
+    async def main() -> int:
+        w = watched()
+        task = asyncio.create_task(w.inventory.run())
+        for _ in range(600):
+            w.inventory.hurry()
+            await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return w.world.counts()["list"]
+
+    assert loop.run(main()) <= 75
+
+
+def test_two_clouds_of_one_account_share_one_list(tmp_path: Path) -> None:
+    other = Key("Cloud", "default", "other")
+
+    async def scenario(rig: Rig) -> None:
+        rig.bind()
+        rig.bind(other)
+        await asyncio.sleep(60)
+        assert len(rig.clouds.inventories()) == 1
+        assert rig.world.counts()["list"] <= 75
+        rig.clouds.unbind(CLOUD)
+        before = rig.world.counts()["list"]
+        await asyncio.sleep(60)
+        assert rig.world.counts()["list"] > before, "the other Cloud still needs it"
+        rig.clouds.unbind(other)
+        before = rig.world.counts()["list"]
+        await asyncio.sleep(60)
+        assert rig.world.counts()["list"] == before
+        assert not rig.clouds.inventories()
+
+    run(tmp_path, scenario)

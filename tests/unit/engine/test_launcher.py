@@ -1,0 +1,225 @@
+"""The launcher: recorded before sent, sent once, repeated only as the very same call, and within the limit."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+
+import pytest
+
+from controller import errors
+from controller.api.reasons import Reason
+from controller.engine.launcher import Launcher
+from controller.ports import Key
+from controller.reconcilers.instance.plan import Sent
+from tests.properties import build
+from tests.simulated.world import Call, Settings
+from tests.unit.engine.rig import CLOUD, Rig, run, turns
+
+
+async def ready(rig: Rig, **inputs: object) -> None:
+    await rig.world_of_one(**inputs)
+    rig.bind()
+    await turns()
+
+
+def creates(rig: Rig) -> list[Call]:
+    return [each for each in rig.world.ledger if each.action == "create"]
+
+
+def binding(rig: Rig):  # noqa: ANN201 - Binding, which only this asks for
+    found = rig.clouds.binding(CLOUD)
+    assert found is not None
+    return found
+
+
+def test_the_intent_is_in_the_store_before_the_cloud_is_called(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        stored = await rig.store.get(Key("Instance", "default", "shop-app-0"))
+        assert stored["status"]["launch"]["digest"].startswith("sha256:")
+        assert rig.launcher.attempt(rig.instance().metadata.uid).sent is Sent.IN_FLIGHT
+        assert creates(rig) == [], "nothing was sent yet"
+        await turns()
+        made = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert made.machine is not None
+        assert [each.token for each in creates(rig)] == ["batch-0"]
+        assert rig.woken[-1] == Key("Instance", "default", "shop-app-0")
+
+    run(tmp_path, scenario)
+
+
+def test_a_conflict_at_the_record_sends_nothing(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        stale = rig.instance()
+        seen = await rig.store.get(Key("Instance", "default", "shop-app-0"))
+        await rig.store.patch(
+            Key("Instance", "default", "shop-app-0"),
+            {"metadata": {"labels": {"by": "another"}}},
+            version=seen["metadata"]["resourceVersion"],
+        )
+        with pytest.raises(errors.Conflict):
+            await rig.launcher.launch(stale, binding(rig))
+        await turns()
+        assert creates(rig) == []
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("kind", ["InstanceGroup", "Infrastructure", "Cloud"])
+def test_nothing_is_launched_under_an_owner_that_goes(tmp_path: Path, kind: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        name = {"InstanceGroup": "shop-app", "Infrastructure": "shop", "Cloud": "sim"}[kind]
+        going = await rig.store.get(Key(kind, "default", name))
+        await rig.store.delete(Key(kind, "default", name), uid=going["metadata"]["uid"])
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await turns()
+        assert creates(rig) == []
+        held = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert (held.sent, held.reason) == (Sent.HELD, Reason.WAITING_FOR_GROUP)
+        assert rig.instance().status.launch is None
+
+    run(tmp_path, scenario)
+
+
+def test_a_store_that_is_not_ours_any_more_sends_nothing(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        (tmp_path / "state.db").rename(tmp_path / "moved.db")
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await turns()
+        assert creates(rig) == []
+        assert rig.launcher.attempt(rig.instance().metadata.uid).reason is Reason.FROZEN
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "reason"),
+    [
+        pytest.param(errors.NoCapacity("full"), Sent.REFUSED, Reason.NO_CAPACITY, id="capacity"),
+        pytest.param(errors.QuotaExceeded("quota"), Sent.REFUSED, Reason.QUOTA_EXCEEDED, id="quota"),
+        pytest.param(errors.Invalid("image", "no"), Sent.REFUSED, Reason.CLOUD_INVALID, id="invalid"),
+        pytest.param(errors.Throttled("slow"), Sent.UNKNOWN, Reason.THROTTLED, id="throttled"),
+        pytest.param(errors.Denied("no"), Sent.UNKNOWN, Reason.DENIED, id="denied"),
+        pytest.param(errors.Transient("reset"), Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, id="transient"),
+        pytest.param(errors.TokenSpent("spent"), Sent.MISMATCH, Reason.LAUNCHING, id="token spent"),
+    ],
+)
+@pytest.mark.parametrize("whole", [pytest.param(True, id="whole call"), pytest.param(False, id="one request")])
+def test_what_each_answer_means(tmp_path: Path, error: errors.CloudError, sent: Sent, reason: Reason, whole: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.world.fail("create", error, whole=whole)
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await turns()
+        attempt = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert (attempt.sent, attempt.reason, attempt.machine) == (sent, reason, None)
+
+    run(tmp_path, scenario)
+
+
+def test_a_lost_reply_is_repeated_with_the_same_token_and_makes_one_machine(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.world.fail("create", errors.Transient("reset"), after=True)
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await turns()
+        assert rig.launcher.attempt(rig.instance().metadata.uid).sent is Sent.UNKNOWN
+        again: Launcher = rig.new_launcher()  # the process died as well
+        await again.resend(rig.instance(), binding(rig))
+        await turns()
+        assert again.attempt(rig.instance().metadata.uid).machine is not None
+        assert [each.token for each in creates(rig)] == ["batch-0", "batch-0"]
+        assert len(rig.world.machines) == 1
+
+    run(tmp_path, scenario)
+
+
+def test_with_a_fence_the_recorded_one_is_used_again(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.world.fail("create", errors.Transient("reset"), after=True)
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await turns()
+        launch = rig.instance().status.launch
+        assert launch is not None
+        assert launch.fence
+        await rig.new_launcher().resend(rig.instance(), binding(rig))
+        await turns()
+        assert len(rig.world.machines) == 1
+        assert list(rig.world.fences) == [launch.fence], "no second fence was made"
+
+    run(tmp_path, scenario, Settings(fences=True))
+
+
+def test_a_request_that_cannot_be_made_the_same_is_never_sent_again(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.secret("keys", word=base64.b64encode(b"one").decode())
+        await ready(rig, variables={}, secrets={"word": {"name": "keys", "key": "word"}})
+        rig.world.fail("create", errors.Transient("reset"))
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await turns()
+        secret = Key("Secret", "default", "keys")
+        seen = await rig.store.get(secret)
+        changed = {"data": {"word": base64.b64encode(b"another").decode()}}
+        await rig.store.patch(secret, changed, version=seen["metadata"]["resourceVersion"])
+        await rig.launcher.resend(rig.instance(), binding(rig))
+        await turns()
+        assert rig.launcher.attempt(rig.instance().metadata.uid).sent is Sent.MISMATCH
+        seen = await rig.store.get(secret)
+        await rig.store.delete(secret, uid=seen["metadata"]["uid"])
+        await rig.new_launcher().resend(rig.instance(), binding(rig))
+        await turns()
+        assert len(creates(rig)) == 1
+        assert rig.world.machines == {}
+
+    run(tmp_path, scenario)
+
+
+def test_launches_prepared_at_once_do_not_pass_the_limit_together(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        launched = 0
+        first = rig.instance()
+        for index in range(5):
+            batch = first.spec.batch.model_copy(update={"id": f"batch-{index}"})
+            metadata = first.metadata.model_copy(update={"uid": f"uid-{index}"})
+            each = first.model_copy(update={"spec": first.spec.model_copy(update={"batch": batch}), "metadata": metadata})
+            if rig.launcher.has_room(each, binding(rig), 3):
+                launched += 1
+                task = asyncio.create_task(rig.launcher.launch(each, binding(rig)))
+                await asyncio.sleep(0)  # begun, and not at its end
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        assert launched == 3
+        assert rig.launcher.has_room(first, binding(rig), 3), "one that counts already may go on"
+
+    run(tmp_path, scenario)
+
+
+def test_what_is_held_back_does_not_count_against_the_limit(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig, variables={}, secrets={"word": {"name": "none", "key": "word"}})
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        held = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert (held.sent, held.reason) == (Sent.HELD, Reason.SECRET_NOT_FOUND)
+        other = build.instance(7)
+        assert rig.launcher.has_room(other, binding(rig), 1)
+        assert not rig.launcher.has_room(other, binding(rig), 0)
+
+    run(tmp_path, scenario)
+
+
+def test_calls_on_their_way_are_waited_for_and_then_cut_off(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.drain(8)
+        assert rig.launcher.attempt(rig.instance().metadata.uid).machine is not None
+
+    run(tmp_path, scenario)

@@ -1,0 +1,146 @@
+"""The sweep: when a machine is sure to be nobody's, and what is done about one that has no group."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from controller.engine import clouds
+from controller.engine.sweep import Policy
+from controller.ports import CONTROLLER_TAG, Identity, Key, MachineId
+from tests.simulated.world import Settings
+from tests.unit.engine.rig import ACCOUNT, Rig, run, turns
+
+TAGS = {
+    clouds.NAMESPACE_TAG: "default",
+    clouds.INFRASTRUCTURE_TAG: "shop",
+    clouds.INFRASTRUCTURE_ID_TAG: "uid-shop",
+    clouds.SERVICE_TAG: "app",
+}
+
+
+async def stray(rig: Rig, batch: str = "stray", **tags: str) -> MachineId:
+    """A machine that no Instance claims, listed."""
+    if not list(rig.clouds.bindings()):
+        await rig.world_of_one()
+        rig.bind()
+    id = rig.insert(batch, **{**TAGS, **tags})
+    await rig.inventory.poll()
+    return id
+
+
+async def look(rig: Rig, times: int = 1) -> None:
+    for _ in range(times):
+        await rig.inventory.poll()
+        await rig.sweep.look()
+
+
+def test_it_takes_a_minute_and_two_misses(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        id = await stray(rig)
+        await look(rig, 5)
+        assert not rig.sweep.sure(ACCOUNT, id), "younger than a minute"
+        await asyncio.sleep(61)
+        await look(rig)
+        assert not rig.sweep.sure(ACCOUNT, id), "missed once"
+        await look(rig)
+        assert rig.sweep.sure(ACCOUNT, id)
+        assert rig.groups_woken >= 1
+        assert rig.world.counts()["delete"] == 0
+
+    run(tmp_path, scenario)
+
+
+def test_a_machine_of_a_live_instance_is_nobodys_prey_though_the_cache_lacks_it(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        id = await stray(rig, "batch-0")
+        assert rig.clouds.suspects() == (), "its Instance is in the cache"
+        await asyncio.sleep(61)
+        rig.objects._remove(Key("Instance", "default", "shop-app-0"), rig.instance().metadata.uid)  # pyright: ignore[reportPrivateUsage]
+        await look(rig, 3)
+        assert len(rig.clouds.suspects()) == 1
+        assert not rig.sweep.sure(ACCOUNT, id), "the live list has its Instance"
+
+    run(tmp_path, scenario, policy="Terminate")
+
+
+def test_trouble_makes_no_machine_older(tmp_path: Path) -> None:
+    from controller import errors
+
+    async def scenario(rig: Rig) -> None:
+        id = await stray(rig)
+        await asyncio.sleep(61)
+        await look(rig)
+        rig.world.fail("list", errors.Transient("no answer"), times=1)
+        await look(rig)
+        assert not rig.sweep.sure(ACCOUNT, id)
+
+    run(tmp_path, scenario)
+
+
+def test_what_ended_or_is_not_ours_is_no_suspect(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        ended = await stray(rig)
+        rig.world.kill(ended)
+        rig.world.insert(("a1", "r1"), Identity("theirs", 0), {**TAGS, CONTROLLER_TAG: "another"}, {"image": "image-1"})
+        await asyncio.sleep(61)
+        await look(rig, 3)
+        assert rig.clouds.suspects() == ()
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("policy", "tags", "ended"),
+    [
+        pytest.param("Report", {clouds.SERVICE_TAG: "gone"}, False, id="reported"),
+        pytest.param("Terminate", {clouds.SERVICE_TAG: "gone"}, True, id="ended"),
+        pytest.param("Terminate", {}, False, id="its group claims it"),
+        pytest.param("Terminate", {clouds.NAMESPACE_TAG: "elsewhere"}, True, id="of another namespace"),
+        pytest.param("Terminate", {clouds.INFRASTRUCTURE_ID_TAG: "older"}, True, id="of another identity"),
+    ],
+)
+def test_only_a_machine_without_a_group_is_ended_and_only_on_demand(
+    tmp_path: Path, policy: Policy, tags: dict[str, str], ended: bool
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.world_of_one()
+        rig.bind()
+        group = await rig.store.get(Key("InstanceGroup", "default", "shop-app"))
+        identity = group["spec"]["infrastructure"]["id"]
+        id = await stray(rig, **{clouds.INFRASTRUCTURE_ID_TAG: identity, **tags})
+        await asyncio.sleep(61)
+        await look(rig)
+        assert rig.world.counts()["delete"] == 0, "missed once is not enough"
+        await look(rig, 3)
+        assert (rig.world.counts()["delete"] > 0) == ended
+        assert rig.sweep.sure(ACCOUNT, id) or ended
+
+    run(tmp_path, scenario, Settings(terminating_seconds=0), policy)
+
+
+def test_a_homeless_machine_is_reported_once(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        id = await stray(rig, **{clouds.SERVICE_TAG: "gone"})
+        await asyncio.sleep(61)
+        await look(rig, 6)
+        told = [each for each in await rig.store.list("Event") if each["reason"] == "Unclaimed"]
+        assert [(each["count"], id in each["message"]) for each in told] == [(1, True)]
+
+    run(tmp_path, scenario)
+
+
+def test_a_claimed_machine_stops_being_sure(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        id = await stray(rig)
+        await asyncio.sleep(61)
+        await look(rig, 2)
+        assert rig.sweep.sure(ACCOUNT, id)
+        rig.world.kill(id)
+        await look(rig)
+        assert not rig.sweep.sure(ACCOUNT, id)
+        await turns()
+
+    run(tmp_path, scenario)

@@ -1,0 +1,110 @@
+"""The generated documents: whole, and what is committed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from controller import reference
+from controller.api import crd
+from controller.api.kinds import KINDS, Kind
+from controller.api.reasons import HELP, Reason
+from controller.cli import main
+from controller.clouds import plugins
+
+ROOT = Path(__file__).parents[3]
+CONTROLLER = ROOT / "controller"
+#: Which modules put reasons into the conditions and events of a kind.
+MODULES = {
+    "Instance": ("reconcilers/instance", "engine/launcher.py", "engine/request.py", "engine/engine.py"),
+    "InstanceGroup": ("reconcilers/instancegroup", "engine/request.py", "engine/engine.py"),
+    "Infrastructure": ("reconcilers/infrastructure", "reconcilers/graph.py", "reconcilers/instancegroup/gather.py", "engine/engine.py"),
+    "Cloud": ("reconcilers/cloud", "engine/sweep.py", "engine/engine.py"),
+}
+
+
+def used(*places: str) -> set[Reason]:
+    """The reasons that the modules name."""
+    files = [file for place in places for file in ((CONTROLLER / place).rglob("*.py") if "." not in place else [CONTROLLER / place])]
+    return {
+        Reason[node.attr]
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
+    }
+
+
+def test_what_is_committed_is_what_the_code_says() -> None:
+    written = {name: (ROOT / "docs" / name).read_text() for name in reference.documents(plugins.installed())}
+    assert written == reference.documents(plugins.installed())
+
+
+def test_every_document_says_that_it_is_generated() -> None:
+    assert all(text.startswith(reference.HEADER) for text in reference.documents(plugins.installed()).values())
+
+
+def test_every_reason_is_explained_once() -> None:
+    assert set(HELP) == set(Reason)
+    listed = [reason for _, members in reference.groups() for reason in members]
+    assert sorted(listed) == sorted(Reason)
+    text = reference.troubleshooting()
+    for reason, (meaning, way_out) in HELP.items():
+        assert text.count(f"| **{reason.value}** | {meaning} | {way_out} |") == 1
+
+
+def test_every_reason_in_use_has_a_place() -> None:
+    assert {reason for reason in Reason if reference.where(reason)} == used("reconcilers", "engine")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in MODULES])
+def test_no_reason_has_a_place_where_nobody_says_it(kind: str) -> None:
+    assert reference.CONDITIONS[kind] | reference.EVENTS[kind] <= used(*MODULES[kind])
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.kind) for kind in KINDS])
+def test_every_field_is_described(kind: Kind) -> None:
+    found = reference.fields(crd.crds(plugins.installed())[f"{kind.plural}.yaml"], {})
+    assert [each.path for each in found if not each.description.strip()] == []
+    assert len(found) > 5
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.kind) for kind in KINDS])
+def test_every_field_rule_and_column_is_in_the_reference(kind: Kind) -> None:
+    text = reference.api(plugins.installed())
+    document = crd.crds(plugins.installed())[f"{kind.plural}.yaml"]
+    for each in reference.fields(document, {}):
+        assert f"| `{each.path}` |" in text
+        assert all(message in text for message, _ in each.rules)
+    assert all(rule["message"] in text for rule in kind.rules)
+    assert all(f"| {column.name} | `{column.json_path}`" in text for column in kind.columns)
+
+
+@pytest.mark.parametrize(
+    ("path", "default"),
+    [
+        pytest.param("spec.health.startupSeconds", "`600`", id="a default that the CRD leaves out"),
+        pytest.param("spec.health.probes[].http.path", '`"/"`', id="below a list and an optional object"),
+        pytest.param("spec.implementations[].local.bootSeconds", "`0`", id="of a driver's own field"),
+    ],
+)
+def test_defaults_of_templates_come_from_the_models(path: str, default: str) -> None:
+    section = reference.api(plugins.installed()).partition("## InstanceTemplate\n")[2].partition("## Infrastructure\n")[0]
+    (line,) = [line for line in section.splitlines() if line.startswith(f"| `{path}` |")]
+    assert line.split(" | ")[2] == default
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    text = reference.command_line()
+    for name, command in main.cli.commands.items():
+        section = text.partition(f"## occopus {name}\n")[2].partition("\n## ")[0]
+        assert section
+        assert all(option in section for parameter in command.params for option in parameter.opts if option.startswith("-"))
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    text = reference.metric_list()
+    assert "| `occopus_reconciles_total` | counter | `kind`, `result` |" in text
+    assert "| `occopus_instances` | gauge | `phase` |" in text
+    assert text.count("\n| `occopus_") == 14
