@@ -35,6 +35,10 @@ down: ## Delete the infrastructures, wait, end all that `make demo` started
 test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
 	$(BIN)/pytest -n 2
 
+.PHONY: test-crash
+test-crash: $(VENV)/dev ## The long way: a crash at every call, reads too, on both clouds; thousands of property examples
+	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 tests/crash tests/properties
+
 .PHONY: lint
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .

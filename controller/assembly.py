@@ -21,8 +21,8 @@ RECONCILERS: dict[str, Reconcile] = {
     "InstanceGroup": instancegroup.reconcile,
     "Instance": instance.reconcile,
 }
-#: Calls to clouds at once: they wait for answers, the buckets of a cloud allow few more (reference of kopf, section 6).
-CALL_THREADS = 32
+#: Calls to one account at once: they wait for answers, and the buckets of a cloud allow few more.
+CALL_THREADS = 16
 
 
 def engine(ports: Ports, options: Options) -> Engine:
@@ -31,17 +31,21 @@ def engine(ports: Ports, options: Options) -> Engine:
 
 
 class CallThreads:
-    """Runs driver calls in a pool of its own, so that a cloud that hangs stops no other work."""
+    """Runs driver calls in a pool for each lane, so that a cloud that hangs stops no other."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="cloud")
+        self._pools: dict[str, ThreadPoolExecutor] = {}
 
-    async def __call__(self, call: Callable[[], T], /) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+    async def __call__(self, call: Callable[[], T], lane: str, /) -> T:
+        pool = self._pools.get(lane)
+        if pool is None:
+            pool = self._pools[lane] = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix=f"cloud {lane}")
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
 
     def close(self) -> None:
         """Take no more calls; those that are on their way end by their own time-outs."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def now() -> datetime:

@@ -93,9 +93,11 @@ class Desktop:
         raise errors.Unavailable(f"{key} is changed by others all the time")
 
     def _take(self, obj: Obj) -> None:
-        """What was written is seen at once, not when the watch brings it."""
+        """What was written is seen at once, by the engine too, not when the watch brings it."""
         if self._seen is not None:
             self._seen.take(Changed(obj))
+        if self.engine is not None:
+            self.engine.objects.take(Changed(obj))
 
     async def ready(self, name: str) -> None:
         """Wait until the Infrastructure is Ready as it is described now, and its machines were seen since this was opened.

@@ -321,9 +321,9 @@ class Checker(Protocol):
 
 
 class Threads(Protocol):
-    """Runs blocking driver code without stopping the loop."""
+    """Runs blocking driver code without stopping the loop. Calls of one lane never wait for those of another."""
 
-    async def __call__(self, call: Callable[[], T], /) -> T: ...
+    async def __call__(self, call: Callable[[], T], lane: str, /) -> T: ...
 
 
 Now = Callable[[], datetime]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from controller import errors
 from controller.api.instance import Instance
 from controller.engine import metrics as kept
 from controller.engine.engine import Engine
@@ -15,7 +17,7 @@ from controller.engine.engine import Engine
 
 @contextlib.asynccontextmanager
 async def metrics(engine: Engine, port: int) -> AsyncGenerator[None]:
-    """Answer GET /metrics until the block ends."""
+    """Answer GET /metrics until the block ends. Raises UsageError where the port cannot be had."""
     gauges = kept.Now(
         phases=lambda: (each.status.phase for each in engine.objects.models("Instance", Instance)),
         queue=lambda: (len(engine.queue), engine.queue.oldest_seconds()),
@@ -31,7 +33,10 @@ async def metrics(engine: Engine, port: int) -> AsyncGenerator[None]:
     await runner.setup()
     kept.REGISTRY.register(gauges)
     try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+        except OSError as error:
+            raise errors.UsageError(f"port {port} on 127.0.0.1 cannot be used for metrics: {os.strerror(error.errno or 0)}") from error
         yield
     finally:
         kept.REGISTRY.unregister(gauges)

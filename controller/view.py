@@ -13,6 +13,7 @@ from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance
 from controller.api.meta import condition
+from controller.api.reasons import Reason
 from controller.engine.objects import Objects
 from controller.reconcilers.instancegroup.plan import wanted
 
@@ -62,12 +63,23 @@ def infrastructures(objects: Objects, now: datetime, only: Iterable[str] | None 
 
 
 def settled(objects: Objects, name: str) -> bool:
-    """Whether the newest description of the Infrastructure was followed to the end: all Ready."""
+    """Whether the newest description of the Infrastructure was followed to the end: all Ready, and what had to go is gone."""
     infrastructure = next((each for each in objects.models("Infrastructure", Infrastructure) if each.metadata.name == name), None)
     if infrastructure is None or infrastructure.status.observed_generation != infrastructure.metadata.generation:
         return False
     said = condition(infrastructure.status.conditions, "Ready")
-    return said is not None and said.status == "True"
+    if said is None or said.status != "True":
+        return False
+    # The Infrastructure's own word may be older than the newest change of a group: `occopus scale` touches the group alone.
+    groups = _groups(objects, infrastructure)
+    return all(_group_ready(group, _instances(objects, group)) for group in groups) and not ending(objects, name)
+
+
+def ending(objects: Objects, name: str) -> list[str]:
+    """The machines of the Infrastructure that are on their way out, a line each."""
+    found = [each for each in objects.models("Instance", Instance) if each.spec.infrastructure.name == name and each.metadata.deleting]
+    rows = [(each, condition(each.status.conditions, "Ready")) for each in sorted(found, key=lambda each: each.metadata.name)]
+    return [f"{each.metadata.name}: {said.reason}: {said.message}" if said else f"{each.metadata.name}: ending" for each, said in rows]
 
 
 def stalled(objects: Objects, name: str) -> str:
@@ -87,8 +99,7 @@ def clouds_not_ready(objects: Objects) -> list[str]:
 
 
 def _infrastructure(objects: Objects, each: Infrastructure, now: datetime) -> InfrastructureRow:
-    groups = [objects.model(key, InstanceGroup) for key in objects.children(each.metadata.uid, "InstanceGroup")]
-    here = {group.spec.service: group for group in groups if group is not None}
+    here = {group.spec.service: group for group in _groups(objects, each)}
     shown = {service.name: service for service in each.status.services}
     rows: list[ServiceRow] = []
     for name in _order(each, here):
@@ -102,16 +113,14 @@ def _infrastructure(objects: Objects, each: Infrastructure, now: datetime) -> In
         else:
             rows.append(ServiceRow(name, False, "Pending", "not looked at yet", 0, 0, 0, "", ()))
     said = condition(each.status.conditions, "Ready")
-    current = each.status.observed_generation == each.metadata.generation
-    return InfrastructureRow(
-        each.metadata.name,
-        said is not None and said.status == "True" and current,
-        said.reason if said is not None and current else "Pending",
-        said.message if said is not None and current else "the newest description was not looked at yet",
-        _age(each.metadata.creation_timestamp, now),
-        each.status.phase or "Pending",
-        tuple(rows),
-    )
+    phase, reason, message = each.status.phase or "Pending", "Pending", "the newest description was not looked at yet"
+    if said is not None and each.status.observed_generation == each.metadata.generation:
+        reason, message = said.reason, said.message
+        if said.status == "True" and not all(row.ready for row in rows):
+            late = next(row for row in rows if not row.ready)
+            phase, reason, message = Reason.RECONCILING.value, Reason.RECONCILING.value, f"{late.name}: {late.message}"
+    ready = reason == Reason.READY.value
+    return InfrastructureRow(each.metadata.name, ready, reason, message, _age(each.metadata.creation_timestamp, now), phase, tuple(rows))
 
 
 def _order(each: Infrastructure, here: dict[str, InstanceGroup]) -> list[str]:
@@ -124,16 +133,42 @@ def _order(each: Infrastructure, here: dict[str, InstanceGroup]) -> list[str]:
     return [*order, *(name for name in sorted(here) if name not in needs)]
 
 
-def _service(objects: Objects, group: InstanceGroup, now: datetime) -> ServiceRow:
-    instances = [objects.model(key, Instance) for key in objects.children(group.metadata.uid, "Instance")]
-    rows = [_instance(each, now) for each in sorted((each for each in instances if each is not None), key=lambda each: each.spec.index)]
+def _groups(objects: Objects, each: Infrastructure) -> list[InstanceGroup]:
+    found = [objects.model(key, InstanceGroup) for key in objects.children(each.metadata.uid, "InstanceGroup")]
+    return [group for group in found if group is not None]
+
+
+def _instances(objects: Objects, group: InstanceGroup) -> list[Instance]:
+    found = [objects.model(key, Instance) for key in objects.children(group.metadata.uid, "Instance")]
+    return sorted((each for each in found if each is not None), key=lambda each: each.spec.index)
+
+
+def _group_ready(group: InstanceGroup, instances: list[Instance]) -> bool:
+    """What its condition says, unless the group or its machines have changed since."""
     said = condition(group.status.conditions, "Ready")
-    current = said is not None and said.observed_generation == group.metadata.generation
+    current = said is not None and said.status == "True" and said.observed_generation == group.metadata.generation
+    return current and not group.metadata.deleting and sum(map(_instance_ready, instances)) >= wanted(group)
+
+
+def _instance_ready(each: Instance) -> bool:
+    said = condition(each.status.conditions, "Ready")
+    return said is not None and said.status == "True" and not each.metadata.deleting
+
+
+def _service(objects: Objects, group: InstanceGroup, now: datetime) -> ServiceRow:
+    instances = _instances(objects, group)
+    rows = [_instance(each, now) for each in instances]
+    said = condition(group.status.conditions, "Ready")
+    ready = _group_ready(group, instances)
+    reason, message = (said.reason, "" if ready else said.message) if said is not None else ("Pending", "not looked at yet")
+    if not ready and said is not None and said.status == "True":
+        late = "its machines are going" if group.metadata.deleting else "the newest change was not looked at yet"
+        reason, message = (Reason.TERMINATING if group.metadata.deleting else Reason.RECONCILING).value, late
     return ServiceRow(
         group.spec.service,
-        said is not None and said.status == "True" and current,
-        said.reason if said is not None else "Pending",
-        "" if said is None or said.status == "True" else said.message,
+        ready,
+        reason,
+        message,
         _age(group.metadata.creation_timestamp, now),
         sum(1 for row in rows if row.ready),
         0 if group.metadata.deleting else wanted(group),
@@ -144,10 +179,9 @@ def _service(objects: Objects, group: InstanceGroup, now: datetime) -> ServiceRo
 
 def _instance(each: Instance, now: datetime) -> InstanceRow:
     said = condition(each.status.conditions, "Ready")
-    ready = said is not None and said.status == "True" and not each.metadata.deleting
     return InstanceRow(
         each.metadata.name,
-        ready,
+        _instance_ready(each),
         said.reason if said is not None else "Pending",
         "" if said is None or said.status == "True" else said.message,
         _age(each.metadata.creation_timestamp, now),

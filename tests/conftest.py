@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, configuration, settings
 
 # What hypothesis keeps between runs stays outside of the repository.
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "occopus-hypothesis")
-_COMMON = {"deadline": None, "database": None, "derandomize": False, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("default", max_examples=200, **_COMMON)
-settings.register_profile("thorough", max_examples=5000, **_COMMON)
+_COMMON = settings(deadline=None, database=None, derandomize=False, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", _COMMON, max_examples=200)
+settings.register_profile("thorough", _COMMON, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

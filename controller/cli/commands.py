@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,6 +74,7 @@ def _outcome(desk: Desktop, names: list[str], timeout: float | None, reached: bo
     late = [name for name in names if name not in stalled and not (reached and view.settled(desk.objects, name))]
     for row in view.infrastructures(desk.objects, assembly.now(), late):
         reasons = [f"{each.name}: {each.reason}: {each.message}" for each in row.services if not each.ready]
+        reasons = reasons or view.ending(desk.objects, row.name)
         reasons = reasons or [f"its machines could not be looked at: {why}" for why in view.clouds_not_ready(desk.objects)]
         within = f" within {timeout:g} s" if timeout is not None else ""
         click.echo(f"error: {row.name} was not Ready{within}: " + "; ".join(reasons), err=True)
@@ -92,30 +92,43 @@ async def run(path: Path, moved: bool, options: RunOptions) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with desktop.run(Settings(path, moved, options.sweep)) as desk:
+    async with contextlib.AsyncExitStack() as stack:
+        # The pid file appears once the state file is held, and goes as the last thing, when all is closed.
+        pid_file = stack.enter_context(_PidFile(options.pid_file))
+        desk = await stack.enter_async_context(desktop.run(Settings(path, moved, options.sweep)))
         _say_frozen(desk)
-        with _pid_file(options.pid_file):
-            async with contextlib.AsyncExitStack() as stack:
-                if options.metrics_port is not None and desk.engine is not None:
-                    from controller import serving
+        if options.metrics_port is not None and desk.engine is not None:
+            from controller import serving
 
-                    await stack.enter_async_context(serving.metrics(desk.engine, options.metrics_port))
-                await stop.wait()
+            await stack.enter_async_context(serving.metrics(desk.engine, options.metrics_port))
+        pid_file.write()
+        await stop.wait()
     return 0
 
 
-@contextlib.contextmanager
-def _pid_file(path: Path | None) -> Generator[None]:
-    if path is None:
-        yield
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(f"{os.getpid()}\n")
-    draft.replace(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+class _PidFile:
+    """Holds this process's id from `write` until the block ends."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._written = False
+
+    def __enter__(self) -> _PidFile:
+        return self
+
+    def write(self) -> None:
+        if self._path is not None:
+            draft = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            try:
+                draft.write_text(f"{os.getpid()}\n")
+                draft.replace(self._path)
+            except OSError as error:
+                raise errors.UsageError(f"--pid-file {self._path} cannot be written: {error.strerror}") from error
+            self._written = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None and self._written:
+            self._path.unlink(missing_ok=True)
 
 
 async def scale(path: Path, moved: bool, infrastructure: str, service: str, replicas: int) -> int:

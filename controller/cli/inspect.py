@@ -123,7 +123,7 @@ async def _console(desk: Desktop, instance: Instance, machine: MachineId) -> str
     secret = await request.secret_data(desk.objects, "default", reference["name"]) if reference else {}
     directory = str(desk.settings.path.parent)
     driver = plugin.open(CloudConfig(arm, secret, desk.store.controller_id, directory, allow_local=True, ambient_credentials=True))
-    return await assembly.CallThreads()(lambda: driver.console(machine))
+    return await assembly.CallThreads()(lambda: driver.console(machine), kind)
 
 
 async def validate(files: tuple[str, ...]) -> int:

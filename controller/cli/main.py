@@ -37,8 +37,9 @@ class State:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--state",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     envvar="OCCOPUS_STATE",
+    metavar="FILE",
     help="The state file.  [default: $XDG_STATE_HOME/occopus/state.db]",
 )
 @click.option("--moved", is_flag=True, help="The state file was moved or restored here on purpose, and its original is in use no more.")

@@ -12,18 +12,23 @@ from rich.text import Text
 
 from controller.view import InfrastructureRow, InstanceRow, ServiceRow
 
+#: Columns where nothing limits them: whoever reads a pipe finds one line each.
+_UNLIMITED = 10_000
 _WAITING = {"WaitingForDependencies", "WaitingForDependents", "Pending", "Paused"}
 
 
 def console(*, stderr: bool = False) -> Console:
-    """No colour and no width limit where there is no terminal (or NO_COLOR is set)."""
+    """No colour and no width limit where there is no terminal; no colour where NO_COLOR is set."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=None if stream.isatty() else _UNLIMITED)
 
 
 def tree(rows: list[InfrastructureRow], elapsed: dict[str, float] | None = None) -> Table:
     """One line each: Infrastructure, its services, their machines."""
     table = Table.grid(padding=(0, 2))
+    for _ in range(5):  # names, states and addresses stay whole; the reason has what is left of the line
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for row in rows:
         _add(table, "", row.name, row.phase, f"{sum(each.ready for each in row.services)}/{len(row.services)}", "", row)
         for number, service in enumerate(row.services):

@@ -26,6 +26,10 @@ from controller.ports import (
     Threads,
 )
 from controller.reconcilers.cloud.plan import Contact
+from controller.reconcilers.instance.plan import BURNT
+
+#: How many of those that wait for room look again when there is some: more than one, for it may be held back otherwise.
+_WOKEN_FOR_ROOM = 10
 
 TAG = "occopus.io/"
 NAMESPACE_TAG = f"{TAG}namespace"
@@ -69,6 +73,8 @@ class Clouds:
         self._inventories: dict[Account, Inventory] = {}
         self._tasks: dict[Account, asyncio.Task[None]] = {}
         self._instances: dict[Identity, Key] = {}
+        self._launched: dict[Key, set[Identity]] = {}
+        self._waiting: dict[Key, None] = {}
         self._version = 0
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
         self._around = Surroundings(threads, now, self._expected, self._wake_identity, wake, self._moved)
@@ -121,6 +127,15 @@ class Clouds:
         machines = inventory.machines.values() if inventory is not None else ()
         return {each.identity for each in machines if each.state is not MachineState.TERMINATED}
 
+    def launched(self, account: Account) -> set[Identity]:
+        """Identities of the account's Instances that were launched and are not known to have ended: no list may show them yet."""
+        here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
+        return {identity for key in here for identity in self._launched.get(key, ())}
+
+    def wait_for_room(self, key: Key) -> None:
+        """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""
+        self._waiting.setdefault(key)
+
     def inventories(self) -> Mapping[Account, Inventory]:
         return self._inventories
 
@@ -166,9 +181,29 @@ class Clouds:
             batch = obj["spec"]["batch"]
             identity = Identity(batch["id"], batch["index"])
             key = Key("Instance", obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
+            self._count(obj, identity, present=present, gone=not present and new is None)
             if present and self._instances.get(identity) != key:
                 self._instances[identity] = key
                 self._version += 1
             elif not present and new is None:
                 self._instances.pop(identity, None)
                 self._version += 1
+
+    def _count(self, instance: Obj, identity: Identity, *, present: bool, gone: bool) -> None:
+        cloud = Key("Cloud", instance["metadata"].get("namespace", "default"), instance["spec"]["implementation"]["cloudRef"]["name"])
+        counted = self._launched.setdefault(cloud, set())
+        if present and _counts(instance):
+            counted.add(identity)
+        elif (present or gone) and identity in counted:
+            counted.discard(identity)
+            for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
+                del self._waiting[key]
+                self._wake(key)
+
+
+def _counts(instance: Obj) -> bool:
+    """Whether a machine of it may live, by its own status."""
+    status: Obj = instance.get("status", {})
+    said = next((each["reason"] for each in status.get("conditions", ()) if each["type"] == "Launched"), "")
+    ended = status.get("machine", {}).get("state") in (MachineState.TERMINATED.value, "missing")
+    return "launch" in status and not ended and said not in BURNT

@@ -20,7 +20,7 @@ from controller.engine import metrics
 from controller.engine.clouds import Clouds, cloud_key
 from controller.engine.launcher import Launcher
 from controller.engine.launcher import Parts as LauncherParts
-from controller.engine.objects import Objects, key_of
+from controller.engine.objects import Objects
 from controller.engine.prober import Prober
 from controller.engine.queue import Lane, WorkQueue
 from controller.engine.sweep import Parts as SweepParts
@@ -165,18 +165,15 @@ class Engine:
             await self._passed.wait()
 
     def _is_verified(self, infrastructure: str) -> bool:
-        for obj in self.objects.list("Cloud"):
-            key = key_of(obj)
-            binding, contact = self.clouds.binding(key), self.clouds.contacts.get(key)
-            if contact is None or (binding is not None and binding.inventory.listed is None and binding.inventory.trouble is None):
-                return False
+        if not self.queue.idle or self._rolling_up:
+            return False
         for instance in self.objects.models("Instance", Instance):
             if instance.spec.infrastructure.name != infrastructure:
                 continue
             key = Key("Instance", instance.metadata.namespace, instance.metadata.name)
             if key not in self._looked or not self.prober.known(instance.metadata.uid):
                 return False
-        return self.queue.idle and not self._rolling_up
+        return True
 
     async def _watch(self) -> None:
         async for change in self.ports.store.watch():

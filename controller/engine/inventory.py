@@ -107,7 +107,7 @@ class Inventory:
         begun = self._around.now()
         self._hurry.clear()
         try:
-            listed = await metrics.cloud_call(self._around.threads, self.account.kind, "list", self.driver.list)
+            listed = await metrics.cloud_call(self._around.threads, self.account, "list", self.driver.list)
             machines = {each.id: each for each in listed}
             machines |= await self._ask_missing(machines, begun)
         except errors.CloudError as error:
@@ -119,13 +119,21 @@ class Inventory:
         missing = sorted(id for id in self._around.expected(self.account) if id not in machines)
         found: dict[MachineId, Machine] = {}
         if missing:
-            found = await metrics.cloud_call(self._around.threads, self.account.kind, "describe", lambda: self.driver.describe(missing))
+            found = await metrics.cloud_call(self._around.threads, self.account, "describe", lambda: self.driver.describe(missing))
+        if len(found) < len(missing):
+            await self._must_be_same()
         for id in missing:
             if id not in found:
                 answers = self._not_found.setdefault(id, [])
                 self._not_found[id] = [*answers[:1], begun]
         self._not_found = {id: answers for id, answers in self._not_found.items() if id in missing and id not in found}
         return found
+
+    async def _must_be_same(self) -> None:
+        """NotFound proves something only from the same account (design section 5, rules 5 and 6). Raises Denied."""
+        account = await metrics.cloud_call(self._around.threads, self.account, "identity", self.driver.identity)
+        if account != self.account:
+            raise errors.Denied(f"the credentials answer for account {account.id}, no more for {self.account.id}")
 
     def _is_gone(self, id: MachineId) -> bool:
         answers = self._not_found.get(id, [])

@@ -56,7 +56,7 @@ class Launcher:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._attempts: dict[str, Attempt] = {}
-        self._sent: dict[Account, set[Identity]] = {}
+        self._reserved: dict[Account, set[Identity]] = {}
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def attempt(self, uid: str) -> Attempt:
@@ -69,7 +69,9 @@ class Launcher:
     def has_room(self, instance: Instance, binding: Binding, limit: int) -> bool:
         """Whether one more machine keeps within `Cloud.spec.maxInstances`, those on their way counted."""
         account = binding.inventory.account
-        return len(self._parts.clouds.live(account) | self._sent.get(account, set()) | {identity_of(instance)}) <= limit
+        clouds = self._parts.clouds
+        counted = clouds.live(account) | clouds.launched(account) | self._reserved.get(account, set())
+        return len(counted | {identity_of(instance)}) <= limit
 
     async def launch(self, instance: Instance, binding: Binding) -> None:
         """The first attempt of an Instance whose launch is not recorded. Raises Conflict where a read was stale."""
@@ -77,19 +79,22 @@ class Launcher:
         uid = instance.metadata.uid
         account, identity = binding.inventory.account, identity_of(instance)
         # Reserved before the first await, so that launches prepared at once do not pass the limit together.
-        self._sent.setdefault(account, set()).add(identity)
+        reserved = self._reserved.setdefault(account, set())
+        reserved.add(identity)
         try:
             prepared = await self._prepare(instance, binding)
             await self._read_live(instance)
+            launch = Launch(digest=request.digest(prepared), fence=prepared.fence, time=self._parts.now())
+            await self._record(key, launch)
         except request.NotNow as missing:
-            self._sent[account].discard(identity)
+            reserved.discard(identity)
             self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now())
             return
-        except errors.OccopusError:
-            self._sent[account].discard(identity)
+        except Exception:
+            reserved.discard(identity)
             raise
-        launch = Launch(digest=request.digest(prepared), fence=prepared.fence, time=self._parts.now())
-        await self._record(key, launch)
+        # From here on the record counts (`Clouds.launched`).
+        reserved.discard(identity)
         self._send(instance, binding, prepared)
 
     async def resend(self, instance: Instance, binding: Binding) -> None:
@@ -98,7 +103,6 @@ class Launcher:
         if recorded is None:
             raise ValueError("resend needs a recorded launch")
         uid = instance.metadata.uid
-        self._sent.setdefault(binding.inventory.account, set()).add(identity_of(instance))
         try:
             again = replace(await self._build(instance, binding), fence=recorded.fence)
             await self._holds()
@@ -109,10 +113,6 @@ class Launcher:
             self._attempts[uid] = Attempt(Sent.MISMATCH, Reason.LAUNCHING, "the request is not what it was", at=self._parts.now())
             return
         self._send(instance, binding, again)
-
-    def settled(self, instance: Instance, binding: Binding) -> None:
-        """The machine shows in the list, or never will: it no longer counts as on its way."""
-        self._sent.get(binding.inventory.account, set()).discard(identity_of(instance))
 
     async def drain(self, seconds: float) -> None:
         """Let calls that are on their way end, for so long at most; what is cut off is repeated by the next process."""
@@ -125,7 +125,11 @@ class Launcher:
     # --- the steps
     async def _prepare(self, instance: Instance, binding: Binding) -> LaunchRequest:
         built = await self._build(instance, binding)
-        (fence,) = await self._call(binding, "prepare", lambda: binding.driver.prepare((built,)))
+        try:
+            answers = await self._call(binding, "prepare", lambda: binding.driver.prepare((built,)))
+            fence = answers[0] if len(answers) == 1 else errors.Transient(f"{len(answers)} answers to one request")
+        except errors.CloudError as error:
+            fence = error
         if isinstance(fence, errors.CloudError):
             raise request.NotNow(_reason(fence), str(fence))
         return replace(built, fence=fence)
@@ -180,19 +184,18 @@ class Launcher:
     async def _carry(self, instance: Instance, binding: Binding, prepared: LaunchRequest) -> None:
         uid, now = instance.metadata.uid, self._parts.now
         try:
-            (outcome,) = await self._call(binding, "create", lambda: binding.driver.create((prepared,)))
+            outcomes = await self._call(binding, "create", lambda: binding.driver.create((prepared,)))
+            outcome = outcomes[0] if len(outcomes) == 1 else errors.Transient(f"{len(outcomes)} answers to one request")
         except errors.CloudError as error:
             outcome = error
         self._attempts[uid] = replace(_attempt(outcome), at=now())
         if isinstance(outcome, errors.CloudError):
             log.warning("Launching %s failed: %s", instance.metadata.name, outcome)
-            if self._attempts[uid].sent is Sent.REFUSED:
-                self.settled(instance, binding)
         binding.inventory.hurry()
         self._parts.wake(Key("Instance", instance.metadata.namespace, instance.metadata.name))
 
     async def _call(self, binding: Binding, action: str, call: Callable[[], Any]) -> Any:
-        return await metrics.cloud_call(self._parts.threads, binding.plugin.kind, action, call)
+        return await metrics.cloud_call(self._parts.threads, binding.inventory.account, action, call)
 
 
 def _attempt(outcome: Any) -> Attempt:

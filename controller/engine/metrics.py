@@ -5,6 +5,7 @@ Counters and histograms are kept where things happen; counts of objects are made
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter as Count
@@ -16,9 +17,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from controller import errors
-from controller.ports import T, Threads
+from controller.ports import CALL_SECONDS, Account, T, Threads
 
 log = logging.getLogger(__name__)
+
+#: A driver's call ends by itself within CALL_SECONDS; one that has not by then is waited for no longer.
+GIVE_UP_SECONDS = CALL_SECONDS + 10
 
 # When a counter was made says nothing here, and would double the number of series.
 disable_created_metrics()
@@ -41,14 +45,18 @@ unclaimed_ended = Counter("occopus_unclaimed_machines_ended_total", "Machines en
 abandoned = Counter("occopus_machines_left_total", "Machines left alone when their Instance went.", ["reason"], registry=REGISTRY)
 
 
-async def cloud_call(threads: Threads, kind: str, action: str, call: Callable[[], T]) -> T:
+async def cloud_call(threads: Threads, account: Account, action: str, call: Callable[[], T]) -> T:
     """Make one call to a cloud in a thread, timed and counted. Raises CloudError and nothing else.
 
-    A defect of a driver becomes Transient: it must stop nobody but the machines of that cloud.
+    A defect of a driver, or a call that does not end, becomes Transient: it must stop nobody but the machines of that account.
     """
+    kind = account.kind
     with _cloud_call(kind, action):
         try:
-            return await threads(call)
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                return await threads(call, f"{kind}/{account.id}/{account.region}")
+        except TimeoutError:
+            raise errors.Transient(f"no answer to {action} within {GIVE_UP_SECONDS:g} s") from None
         except errors.CloudError:
             raise
         except Exception as error:

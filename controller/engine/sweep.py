@@ -94,7 +94,7 @@ class Sweep:
         if self._parts.policy == "Terminate" and await self._parts.objects.store.holds():
             inventory = self._parts.clouds.inventories()[account]
             driver = inventory.driver
-            await metrics.cloud_call(self._parts.threads, account.kind, "delete", lambda: driver.delete((id,)))
+            await metrics.cloud_call(self._parts.threads, account, "delete", lambda: driver.delete((id,)))
             metrics.unclaimed_ended.inc()
         if (account, id) in self._reported:
             return

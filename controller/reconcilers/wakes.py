@@ -46,6 +46,7 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
     match kind:
         case "Instance":
             yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
+            yield from _cloud(objects, new, obj)
         case "InstanceGroup":
             yield from _group(objects, old, new, obj)
         case "Infrastructure" if new is None or old is None or _own(old) != _own(new):
@@ -100,6 +101,14 @@ def _told(group: Obj) -> tuple[Any, ...]:
     status = group.get("status", {})
     available = next((each["status"] for each in status.get("conditions", ()) if each["type"] == "Available"), "")
     return (*_own(group), available, status.get("readyReplicas"), tuple(status.get("addresses", ())))
+
+
+def _cloud(objects: Lookup, new: Obj | None, instance: Obj) -> Iterator[Wake]:
+    """A Cloud that is going waits for its last Instance."""
+    key = Key("Cloud", _namespace(instance), instance["spec"]["implementation"]["cloudRef"]["name"])
+    cloud = objects.get(key) if new is None else None
+    if cloud is not None and cloud["metadata"].get("deletionTimestamp"):
+        yield Wake(key, How.SOON)
 
 
 def _owner(obj: Obj, kind: str, how: How) -> Iterator[Wake]:

@@ -7,13 +7,14 @@ The makespan is from the moment at which the documents are applied until the Inf
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.ports import Key, Obj
+from controller.ports import Obj
 from tests.bench import paths, shapes
 from tests.bench.shapes import NAME, Shape
 from tests.simulated import loop
@@ -108,7 +109,7 @@ def _evaluate(shape: Shape, system: System, times: Times, applied: float) -> Mak
     weights = {name: each.healthy - each.created for name, each in machines.items()}
     path = paths.longest(shape.needs, weights)
     ready = times.first["ready", NAME]
-    hops = [_hop(before, after, times, machines[before].healthy, machines[after].created) for before, after in zip(path, path[1:])]  # noqa: B905 - pairs
+    hops = [_hop(before, after, times, machines[before].healthy, machines[after].created) for before, after in itertools.pairwise(path)]
     return Makespan(
         makespan=ready - applied,
         longest=paths.length(path, weights),
@@ -122,7 +123,7 @@ def _evaluate(shape: Shape, system: System, times: Times, applied: float) -> Mak
 def _hop(before: str, after: str, times: Times, served: float, made: float) -> Sequence[float]:
     first = times.first
     moments = (served, first["ready", before], first["available", before], first["made", after], first["launch", after], made)
-    return [end - begin for begin, end in zip(moments, moments[1:])]  # noqa: B905 - pairs
+    return [end - begin for begin, end in itertools.pairwise(moments)]
 
 
 __all__ = ["BOOT_SECONDS", "STEPS", "Makespan", "measure"]

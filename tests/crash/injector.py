@@ -39,6 +39,8 @@ class Injector:
 
     mode: Mode = Mode.CRASH_BEFORE
     at: int | None = None
+    #: Reads too: between two changes it matters little at which of them a process dies.
+    reads: bool = False
     calls: list[str] = field(default_factory=list[str])
     dead: bool = False
     died: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,7 +52,7 @@ class Injector:
 
     def hit(self, call: str) -> bool:
         """Count the call; whether it is the one."""
-        if self.mode in (Mode.CRASH_AFTER, Mode.LOST_REPLY) and call not in MUTATING:
+        if call not in MUTATING and (not self.reads or self.mode in (Mode.CRASH_AFTER, Mode.LOST_REPLY)):
             return False
         self.calls.append(call)
         return self.at is not None and len(self.calls) - 1 == self.at
@@ -100,7 +102,7 @@ async def _for_ever() -> Any:
     await asyncio.Event().wait()
 
 
-async def threads(call: Callable[[], T], /) -> T:
+async def threads(call: Callable[[], T], lane: str, /) -> T:
     """Runs driver calls; a thread of a dead process never comes back."""
     await asyncio.sleep(0)
     try:

@@ -121,6 +121,15 @@ def _named(system: System, name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens at call number `at` (None: nothing, the calls are counted); with `reads` these are counted too."""
+
+    mode: Mode
+    at: int | None = None
+    reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run left: the calls that could be hit, and everything that was wrong."""
 
@@ -129,10 +138,11 @@ class Outcome:
     wrong: tuple[str, ...]
 
 
-def run(scenario: Scenario, path: Path, mode: Mode, at: int | None, settings: Settings | None = None) -> Outcome:
-    """Play the scenario with the process dying (or the call failing) at call number `at`."""
+def run(scenario: Scenario, path: Path, fault: Fault, settings: Settings | None = None) -> Outcome:
+    """Play the scenario with the process dying (or the call failing) at one call."""
     clock = loop.Clock()
-    return loop.run(_play(scenario, System(path / f"{at}.db", clock, settings), Injector(mode, at)), clock=clock)
+    system = System(path / f"{fault.at}.db", clock, settings)
+    return loop.run(_play(scenario, system, Injector(fault.mode, fault.at, fault.reads)), clock=clock)
 
 
 async def _play(scenario: Scenario, system: System, injector: Injector) -> Outcome:

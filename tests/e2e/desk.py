@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ class Desk:
         self.environment = {**os.environ, "PATH": path, "OCCOPUS_STATE": str(self.state)}
 
     def run(self, *arguments: str, module: tuple[str, ...] = COMMAND, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end, however it ends."""
-        return subprocess.run(
+        """Run the command to its end, however it ends; never with a traceback."""
+        done = subprocess.run(
             (sys.executable, *module, *arguments),
             capture_output=True,
             text=True,
@@ -40,6 +41,14 @@ class Desk:
             check=False,
             input=stdin,
         )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def refused(self, code: int, *arguments: str, stdin: str | None = None) -> str:
+        """Run the command, which must end with this exit code; what it said on standard error."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stderr
 
     def program(self, *arguments: str) -> str:
         """Run any program to its end; its standard output. Fails the test where it fails, with what it said."""
@@ -71,6 +80,15 @@ class Desk:
     def up(self, example: str) -> None:
         self.occopus("up", "-f", str(EXAMPLES / example), "--timeout", str(UP_SECONDS))
 
+    def write(self, name: str, text: str) -> str:
+        """A file beside the state file; its path."""
+        (self.directory / name).write_text(text)
+        return str(self.directory / name)
+
+    def started(self) -> str:
+        """What everything that was started has said so far."""
+        return (self.directory / "started.log").read_text()
+
     def services(self) -> dict[str, Any]:
         """Service → its row in `status -o json`, of the one infrastructure there is."""
         (found,) = json.loads(self.run("status", "-o", "json").stdout)["infrastructures"]
@@ -89,6 +107,15 @@ class Desk:
         if self.state.exists():
             self.occopus("delete", "--all", "--timeout", str(UP_SECONDS))
         assert self.processes() == []
+
+    def kill(self, machine: str) -> None:
+        """Kill all processes of a machine from outside, its guardian too."""
+        for pid in self._pids(str(self.directory / "machines" / machine)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _pids(self, place: str) -> list[int]:
+        return [int(pid) for pid, environment, line in _processes() if place.encode() in environment or place in line]
 
     def processes(self) -> list[str]:
         """Every process whose environment or arguments name a machine of this directory, as pid and command line."""

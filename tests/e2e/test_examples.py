@@ -3,79 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import pytest
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-#: The examples are up in under 10 s each; a busy machine takes a multiple.
-UP_SECONDS = 120
-#: Beyond the command's own time-out: its start, and an end that waits for calls on their way.
-COMMAND_SECONDS = UP_SECONDS + 60
-
-
-class Desk:
-    """The command over one state file."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        # Machines run `python3` from PATH: the one of these tests.
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        self._environment = {**os.environ, "PATH": path, "OCCOPUS_STATE": str(directory / "state.db")}
-
-    def program(self, *arguments: str) -> str:
-        """Run a program to its end; its standard output. Fails the test where it fails, with what it said."""
-        done = subprocess.run(arguments, capture_output=True, text=True, env=self._environment, timeout=COMMAND_SECONDS, check=False)
-        assert done.returncode == 0, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    def occopus(self, *arguments: str) -> str:
-        return self.program(sys.executable, "-m", "controller.cli.main", *arguments)
-
-    def up(self, example: str) -> None:
-        self.occopus("up", "-f", str(EXAMPLES / example), "--timeout", str(UP_SECONDS))
-
-    def services(self) -> dict[str, Any]:
-        """Service → its row in `status -o json`, of the one infrastructure there is."""
-        (found,) = json.loads(self.occopus("status", "-o", "json"))["infrastructures"]
-        return {each["name"]: each for each in found["services"]}
-
-    def end(self) -> None:
-        """Delete all, and look that no process of any of its machines is left."""
-        if (self.directory / "state.db").exists():
-            self.occopus("delete", "--all", "--timeout", str(UP_SECONDS))
-        assert self.processes() == []
-
-    def processes(self) -> list[str]:
-        """Every process whose environment or arguments name a machine of this directory, as pid and command line."""
-        machines = str(self.directory / "machines").encode()
-        return [f"{pid} {line}" for pid, environment, line in _processes() if machines in environment or machines.decode() in line]
-
-
-def _processes() -> Iterator[tuple[str, bytes, str]]:
-    for place in Path("/proc").iterdir():
-        if not place.name.isdecimal() or int(place.name) == os.getpid():
-            continue
-        try:
-            environment, arguments = (place / "environ").read_bytes(), (place / "cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended meanwhile, or is another user's
-        yield place.name, environment, arguments.replace(b"\0", b" ").decode(errors="replace")
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    try:
-        yield desk
-    finally:
-        desk.end()
+from tests.e2e.desk import EXAMPLES, Desk
 
 
 def fetch(address: str, port: int) -> str:
@@ -125,7 +56,7 @@ def members(desk: Desk) -> set[str]:
 
 
 def test_the_library_program_tells_each_service_and_takes_all_down(desk: Desk) -> None:
-    library, state = str(EXAMPLES / "library.py"), str(desk.directory / "state.db")
+    library, state = str(EXAMPLES / "library.py"), str(desk.state)
     said = desk.program(sys.executable, library, state).splitlines()
     assert [line.partition(" is Ready at ")[0] for line in said] == ["db", "app", "web"]
     # The command goes on with what the library has made.

@@ -53,7 +53,7 @@ def owner(kind: str, name: str) -> OwnerReference:
     return OwnerReference(api_version=meta.API_VERSION, kind=kind, name=name, uid=f"uid-{name}", controller=True)
 
 
-def group(  # noqa: PLR0913 - each is what some test is about
+def group(
     service: str = "app",
     *,
     replicas: int = 1,
@@ -71,7 +71,8 @@ def group(  # noqa: PLR0913 - each is what some test is about
         "depends_on": tuple(Dependency(service=each) for each in needs),
         **(spec or {}),
     }
-    about = metadata(f"shop-{service}", **{"owner_references": (owner("Infrastructure", "shop"),), **more})
+    owned: dict[str, Any] = {"owner_references": (owner("Infrastructure", "shop"),), **more}
+    about = metadata(f"shop-{service}", **owned)
     return InstanceGroup(metadata=about, spec=InstanceGroupSpec(**fields), status=status or InstanceGroupStatus())
 
 
@@ -87,7 +88,8 @@ def instance(index: int = 0, *, status: InstanceStatus | None = None, spec: Mapp
         "health": PROBED,
         **(spec or {}),
     }
-    about = metadata(f"shop-app-{index}", **{"owner_references": (owner("InstanceGroup", "shop-app"),), **more})
+    owned: dict[str, Any] = {"owner_references": (owner("InstanceGroup", "shop-app"),), **more}
+    about = metadata(f"shop-app-{index}", **owned)
     return Instance(metadata=about, spec=InstanceSpec(**fields), status=status or InstanceStatus())
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from controller.api.instance import Instance
 from controller.api.meta import condition, is_true
 from controller.api.reasons import Reason
-from controller.ports import MachineState
 from controller.reconcilers.instance import plan as instance_plan
 from controller.reconcilers.instancegroup import plan as group_plan
 
@@ -174,6 +173,3 @@ def _is_open(slot: Slot, live: Mapping[str, Instance], *, lacking: bool) -> bool
         return False
     said = condition(stand_in.status.conditions, "Ready")
     return said is None or (said.status != "True" and said.reason not in REPLACED)
-
-
-__all__ = ["MachineState", "Oracles"]

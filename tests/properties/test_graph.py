@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from hypothesis import given
@@ -72,7 +73,7 @@ def test_a_ring_is_found_where_there_is_one_and_its_path_is_real(edges: Edges) -
     for ring in rings:
         assert ring[0] == ring[-1]
         assert len(set(ring)) == len(ring) - 1
-        assert all(second in edges[first] for first, second in zip(ring, ring[1:], strict=False))
+        assert all(second in edges[first] for first, second in itertools.pairwise(ring))
 
 
 @given(any_edges())

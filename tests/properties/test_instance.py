@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -104,10 +105,17 @@ class Draw:
         )
 
 
+def many(rng: Seeded, *, deleting: bool) -> Iterator[Observed]:
+    """Some observations: what matters is rare among them, and drawing one takes less than hypothesis does."""
+    draw = Draw(rng)
+    for _ in range(20):
+        yield draw.observed(deleting=deleting)
+
+
 def proved(o: Observed) -> bool:
     """Rule 5, as it stands in the design: whether it is certain that nothing of this Instance lives or can come to life."""
     listed, closed = o.sight.listed, o.acts.closed
-    machines = {each.id: each.state for each in o.sight.machines}
+    machines: dict[str, MachineState] = {each.id: each.state for each in o.sight.machines}
     recorded, made, launch = o.instance.status.machine, o.attempt.machine, o.instance.status.launch
     if listed is None or closed is None or o.sight.trouble or o.attempt.sent is Sent.IN_FLIGHT:
         return False
@@ -129,71 +137,85 @@ def proved(o: Observed) -> bool:
 
 @given(chance())
 def test_an_instance_is_let_go_only_with_proof(rng: Seeded) -> None:
-    o = Draw(rng).observed(deleting=True)
-    released = [each for each in plan(o).actions if isinstance(each, Release)]
+    for o in many(rng, deleting=True):
+        for each in plan(o).actions:
+            if isinstance(each, Release):
+                _may_go(o, each)
+
+
+def _may_go(o: Observed, release: Release) -> None:
     recorded = o.instance.status.machine
-    for each in released:
-        match each.reason:
-            case Reason.ABANDONED:
-                assert recorded is not None
-                assert o.instance.metadata.annotations[meta.ABANDON] == recorded.id
-            case Reason.OWNER_MISSING:
-                assert not o.owner.exists
-            case _:
-                assert each.reason is Reason.DELETED
-                assert not o.owner.blockers
-                assert o.owner.going or o.owner.counted or meta.SCALE_IN not in o.instance.metadata.annotations
-                never_sent = not o.cloud.exists and o.instance.status.launch is None
-                assert never_sent or (o.cloud.ready and proved(o)), o
+    match release.reason:
+        case Reason.ABANDONED:
+            assert recorded is not None
+            assert o.instance.metadata.annotations[meta.ABANDON] == recorded.id
+        case Reason.OWNER_MISSING:
+            assert not o.owner.exists
+        case _:
+            assert release.reason is Reason.DELETED
+            assert not o.owner.blockers
+            assert o.owner.going or o.owner.counted or meta.SCALE_IN not in o.instance.metadata.annotations
+            never_sent = not o.cloud.exists and o.instance.status.launch is None
+            assert never_sent or (o.cloud.ready and proved(o)), o
 
 
 @given(chance())
 def test_with_proof_it_is_let_go(rng: Seeded) -> None:
-    o = Draw(rng).observed(deleting=True)
-    o = replace(o, owner=Owner(going=True), cloud=replace(o.cloud, exists=True, ready=True))
-    if proved(o) and o.attempt.machine is None:
-        assert any(isinstance(each, Release) for each in plan(o).actions), o
+    for drawn in many(rng, deleting=True):
+        o = replace(drawn, owner=Owner(going=True), cloud=replace(drawn.cloud, exists=True, ready=True))
+        if proved(o) and o.attempt.machine is None:
+            assert any(isinstance(each, Release) for each in plan(o).actions), o
 
 
 @given(chance())
 def test_a_deleting_instance_launches_nothing_and_one_that_stays_ends_nothing(rng: Seeded) -> None:
-    going, staying = Draw(rng).observed(deleting=True), Draw(rng).observed(deleting=False)
-    assert not any(isinstance(each, Launch | Resend | Record) for each in plan(going).actions)
-    assert not any(isinstance(each, Terminate | Release | planner.Close) for each in plan(staying).actions)
+    for going in many(rng, deleting=True):
+        assert not any(isinstance(each, Launch | Resend | Record) for each in plan(going).actions)
+    for staying in many(rng, deleting=False):
+        assert not any(isinstance(each, Terminate | Release | planner.Close) for each in plan(staying).actions)
 
 
 @given(chance())
 def test_a_launch_needs_an_owner_a_cloud_a_list_and_no_trace_of_an_earlier_one(rng: Seeded) -> None:
-    o = Draw(rng).observed(deleting=False)
-    for each in plan(o).actions:
-        if isinstance(each, Launch):
-            assert o.instance.status.launch is None
-            assert not o.sight.machines
-            assert o.owner.exists
-            assert not o.owner.going
-            assert not o.owner.paused
-            assert o.cloud.exists
-            assert o.cloud.ready
-            assert o.cloud.room
-            assert o.sight.listed is not None
-        if isinstance(each, Resend):
-            assert o.instance.status.launch is not None
-            assert o.instance.status.machine is None
-            assert not o.sight.machines
-            assert o.cloud.ready
-            assert o.attempt.sent in (Sent.NO, Sent.HELD, Sent.UNKNOWN)
-            said = condition(o.instance.status.conditions, "Launched")
-            assert said is None or said.reason not in BURNT
+    for o in many(rng, deleting=False):
+        for each in plan(o).actions:
+            if isinstance(each, Launch):
+                _may_launch(o)
+            if isinstance(each, Resend):
+                _may_resend(o)
+
+
+def _may_launch(o: Observed) -> None:
+    assert o.instance.status.launch is None
+    assert not o.sight.machines
+    assert o.owner.exists
+    assert not o.owner.going
+    assert not o.owner.paused
+    assert o.cloud.exists
+    assert o.cloud.ready
+    assert o.cloud.room
+    assert o.sight.listed is not None
+
+
+def _may_resend(o: Observed) -> None:
+    assert o.instance.status.launch is not None
+    assert o.instance.status.machine is None
+    assert not o.sight.machines
+    assert o.cloud.ready
+    assert o.attempt.sent in (Sent.NO, Sent.HELD, Sent.UNKNOWN)
+    said = condition(o.instance.status.conditions, "Launched")
+    assert said is None or said.reason not in BURNT
 
 
 @given(chance())
 def test_a_machine_that_was_not_asked_for_by_id_is_never_ended(rng: Seeded) -> None:
-    o = Draw(rng).observed(deleting=True)
-    own = {each.id for each in o.sight.machines} | ({o.attempt.machine.id} if o.attempt.machine is not None else set())
-    for each in plan(o).actions:
-        if isinstance(each, Terminate):
-            assert set(each.ids) <= own
-            assert o.cloud.ready
+    for o in many(rng, deleting=True):
+        made = () if o.attempt.machine is None else (o.attempt.machine,)
+        own = {each.id for each in (*o.sight.machines, *made)}
+        for each in plan(o).actions:
+            if isinstance(each, Terminate):
+                assert set(each.ids) <= own
+                assert o.cloud.ready
 
 
 @given(chance(), st.booleans())

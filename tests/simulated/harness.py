@@ -29,7 +29,7 @@ from tests.simulated.world import Settings, World
 CONTROLLER = "simulated-controller"
 
 
-async def inline(call: Callable[[], T], /) -> T:
+async def inline(call: Callable[[], T], lane: str, /) -> T:
     """Driver calls take no time in virtual time, so they need no thread."""
     await asyncio.sleep(0)
     return call()
@@ -46,6 +46,9 @@ class System:
         self.wrap_store: Callable[[Store], Store] = lambda store: store
         self.wrap_driver: Callable[[CloudDriver], CloudDriver] = lambda driver: driver
         self.threads: Threads = inline
+        self.options = Options(CONTROLLER, "", workers=16)
+        #: Whether the state file may be at another place than it was made at.
+        self.moved = False
         self._rules = _rules()
         self._store: SqliteStore | None = None
         self._engine: Engine | None = None
@@ -67,7 +70,7 @@ class System:
 
     def start(self) -> None:
         """A new process: nothing is remembered but what the file and the world hold."""
-        self._store = SqliteStore.open(self.path, self._rules, lock=True, inline=True, now=self.clock.now)
+        self._store = SqliteStore.open(self.path, self._rules, lock=True, moved=self.moved, inline=True, now=self.clock.now)
 
         def opened(config: CloudConfig) -> CloudDriver:
             return self.wrap_driver(self.plugin.open(config))
@@ -80,7 +83,7 @@ class System:
             self.threads,
             self.clock.now,
         )
-        self._engine = assembly.engine(ports, Options(CONTROLLER, "", workers=16))
+        self._engine = assembly.engine(ports, self.options)
         self._task = asyncio.get_running_loop().create_task(self._engine.run(), name="engine")
 
     async def crash(self) -> None:

@@ -12,7 +12,7 @@ from controller.ports import Account
 
 #: How often a Cloud that answers is asked for its identity again; credentials that expire show earlier, in its lists.
 CONTACT_EVERY = timedelta(minutes=5)
-#: How soon a Cloud that does not answer is asked again: within one poll (design section 5, rule 8).
+#: How soon a Cloud that does not answer, or not as it should, is asked again: within one poll (design section 5, rule 8).
 CONTACT_AGAIN = timedelta(seconds=10)
 
 
@@ -113,9 +113,10 @@ def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
         due = contact.at + CONTACT_AGAIN
         actions = (*guard, AskIdentity()) if o.now >= due else guard
         return Plan(actions, False, reason, contact.message, recorded, due)
-    due = contact.at + CONTACT_EVERY
-    actions = (*guard, AskIdentity()) if o.now >= due else guard
     account = _status(contact.account)
+    in_doubt = bool(o.trouble) or recorded not in (None, account)
+    due = contact.at + (CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
+    actions = (*guard, AskIdentity()) if o.now >= due else guard
     if recorded is not None and recorded != account:
         message = f"the credentials answer for {_account(account)}; recorded is {_account(recorded)}"
         return Plan(actions, False, Reason.ACCOUNT_CHANGED, message, recorded, due)

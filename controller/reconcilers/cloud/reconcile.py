@@ -9,10 +9,12 @@ from typing import Any
 from controller import errors
 from controller.api import meta
 from controller.api.cloud import Cloud
+from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.engine import metrics, request
+from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
-from controller.ports import CloudConfig, Key
+from controller.ports import Account, CloudConfig, Key
 from controller.reconcilers.cloud import status
 from controller.reconcilers.cloud.plan import AddFinalizer, AskIdentity, Contact, GuardSecret, Observed, Plan, Release, plan
 
@@ -30,13 +32,12 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         engine.clouds.contacts.pop(key, None)
         return None
     secret, problem = await _secret(engine, cloud)
-    observed = await _gather(engine, key, cloud, (secret, problem))
+    observed = _gather(engine, key, cloud, (secret, problem))
     todo = plan(observed)
     for action in todo.actions:
         match action:
             case AddFinalizer():
                 await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
-                return 0.0
             case GuardSecret(name):
                 await _guard(engine, Key("Secret", key.namespace, name), wanted=True)
             case AskIdentity():
@@ -44,22 +45,19 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
             case Release(name):
                 return await _release(engine, key, name)
     if any(isinstance(each, AskIdentity) for each in todo.actions):
-        todo = plan(await _gather(engine, key, cloud, (secret, problem)))
-    return await _report(engine, key, todo, (secret, problem))
-
-
-async def _report(engine: Engine, key: Key, todo: Plan, secret: tuple[dict[str, str], str]) -> float | None:
-    fresh = engine.objects.model(key, Cloud)
-    if fresh is None:
-        return None
-    observed = await _gather(engine, key, fresh, secret)
-    _bind(engine, key, observed, todo, secret[0])
-    before = meta.condition(fresh.status.conditions, "Ready")
-    if await engine.objects.write_status(key, status.report(observed, todo)):
-        after = todo.reason.value
-        if after != (before.reason if before else "") and todo.reason is not Reason.RECONCILING:
-            await engine.say(key, "Normal" if todo.ready else "Warning", todo.reason, todo.message)
+        return 0.0  # the answer is looked at by a pass of its own
+    # The account is recorded before anything can be made on it.
+    await _report(engine, key, observed, todo)
+    _bind(engine, key, observed, todo)
     return None if todo.again is None else max(0.0, (todo.again - engine.ports.now()).total_seconds())
+
+
+async def _report(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
+    if not await engine.objects.write_status(key, status.report(observed, todo)) or todo.reason is Reason.RECONCILING:
+        return
+    before = meta.condition(observed.cloud.status.conditions, "Ready")
+    if before is None or before.reason != todo.reason.value:
+        await engine.say(key, "Normal" if todo.ready else "Warning", todo.reason, todo.message)
 
 
 async def _secret(engine: Engine, cloud: Cloud) -> tuple[dict[str, str], str]:
@@ -79,7 +77,7 @@ def _secret_name(cloud: Cloud) -> str:
     return reference.get("name", "")
 
 
-async def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str, str], str]) -> Observed:
+def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str, str], str]) -> Observed:
     kind, arm = cloud.spec.arm()
     text = json.dumps([kind, arm, sorted(secret[0].items())])
     binding = engine.clouds.binding(key)
@@ -91,23 +89,20 @@ async def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str
         installed=kind in engine.plugins,
         secret=_secret_name(cloud),
         secret_problem=secret[1],
-        guarded=await _guarded(engine, key.namespace, _secret_name(cloud)),
-        users=sum(1 for _ in _users(engine, key)),
+        guarded=_guarded(engine, key.namespace, _secret_name(cloud)),
+        users=_users(engine, key),
         contact=engine.clouds.contacts.get(key),
         machines=len(engine.clouds.live(inventory.account)) if inventory is not None and inventory.listed is not None else None,
         trouble=str(inventory.trouble) if inventory is not None and inventory.trouble is not None else "",
     )
 
 
-def _users(engine: Engine, key: Key) -> list[str]:
-    return [
-        each["metadata"]["name"]
-        for each in engine.objects.list("Instance")
-        if each["metadata"].get("namespace", "default") == key.namespace and each["spec"]["implementation"]["cloudRef"]["name"] == key.name
-    ]
+def _users(engine: Engine, key: Key) -> int:
+    """How many Instances are made on the Cloud."""
+    return sum(1 for each in engine.objects.models("Instance", Instance) if cloud_key(each) == key)
 
 
-async def _guarded(engine: Engine, namespace: str, name: str) -> bool:
+def _guarded(engine: Engine, namespace: str, name: str) -> bool:
     if not name:
         return True
     secret = engine.objects.get(Key("Secret", namespace, name))
@@ -127,7 +122,7 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
     config = CloudConfig(arm, secret, options.controller_id, options.state_directory, options.allow_local, options.ambient_credentials)
     try:
         driver = plugin.open(config)
-        account = await metrics.cloud_call(engine.ports.threads, kind, "identity", driver.identity)
+        account = await metrics.cloud_call(engine.ports.threads, Account(kind, f"of {key}", "", ""), "identity", driver.identity)
     except errors.CloudError as error:
         reason = _REASONS.get(type(error), Reason.CLOUD_UNREACHABLE)
         engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, None, reason, str(error))
@@ -138,7 +133,7 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
         engine.memory.cached["driver", key] = driver
 
 
-def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan, secret: dict[str, str]) -> None:
+def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
     """Bind while the account is the recorded one; unbind a Cloud whose credentials answer for another."""
     contact = observed.contact
     if todo.reason in (Reason.ACCOUNT_CHANGED, Reason.UNKNOWN_KIND):

@@ -99,10 +99,13 @@ def _steady(o: Observed) -> Plan:
             )
         )
     have = {each.spec.service: each for each in o.groups}
+    going = {each.spec.service for each in o.groups if each.metadata.deleting}
     actions: list[Action] = []
     for service in o.infrastructure.spec.services:
         group = have.get(service.name)
         if group is None:
+            if going & {needs.service for needs in service.depends_on}:
+                continue  # a new one would keep what it depends on from going
             actions.append(CreateGroup(group_name(o.infrastructure.metadata.name, service.name), _new(o, service)))
         elif not group.metadata.deleting and (spec := _changed(o, service, group)) != group.spec:
             actions.append(UpdateGroup(group.metadata.name, spec))

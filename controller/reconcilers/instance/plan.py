@@ -316,7 +316,9 @@ def _running(o: Observed, machine: Machine) -> Plan:
 
 
 def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) -> Plan:
-    deadline = _launch_time(o) + timedelta(seconds=o.instance.spec.health.startup_seconds)
+    # Of a launch that the cloud refused for long, the machine is younger than the record.
+    made = min(machine.created or _launch_time(o), o.now)
+    deadline = max(_launch_time(o), made) + timedelta(seconds=o.instance.spec.health.startup_seconds)
     if o.now < deadline:
         phase = "Booting" if reason is Reason.BOOTING else "Starting"
         return Plan((), _failing(phase, reason, message, machine), deadline)
@@ -374,7 +376,7 @@ def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
 def _nothing_seen(o: Observed) -> Plan:
     """No live machine shows. Whether that is proof depends on what may have been sent (rule 5)."""
     if o.acts.closed is None:
-        return Plan((Close(),), _going(o, Reason.TERMINATING, _ENDS))
+        return Plan((Close(),), _going(o, Reason.TERMINATING, o.acts.trouble or _ENDS))
     wait = _unproved(o)
     if wait is not None:
         return Plan((), _going(o, Reason.TERMINATING, wait[0]), wait[1])

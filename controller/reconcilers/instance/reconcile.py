@@ -57,7 +57,11 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
             return None
         await _act(engine, key, instance, binding, action)
     await _report(engine, key, todo)
-    _await_proof(engine, key, instance, binding)
+    if todo.stand.reason is Reason.LIMIT_REACHED:
+        engine.clouds.wait_for_room(key)
+    if any(isinstance(each, Record) for each in todo.actions):
+        return 0.0  # nothing else wakes it: its machine has not changed, and a write of its own does not
+    _await_proof(engine, key, engine.objects.model(key, Instance) or instance, binding)
     again = plan(_gather(engine, instance, binding)).again if todo.actions else todo.again
     return None if again is None else max(0.05, (again - engine.ports.now()).total_seconds())
 
@@ -156,7 +160,7 @@ async def _terminate(engine: Engine, instance: Instance, binding: Binding, ids: 
         engine.memory.acts[uid] = replace(acts, trouble="this process may not act for its store any more")
         return
     try:
-        results = await metrics.cloud_call(engine.ports.threads, binding.plugin.kind, "delete", lambda: binding.driver.delete(ids))
+        results = await metrics.cloud_call(engine.ports.threads, binding.inventory.account, "delete", lambda: binding.driver.delete(ids))
     except errors.CloudError as error:
         results = [error]
     failed = next((each for each in results if each is not None), None)
@@ -167,8 +171,14 @@ async def _terminate(engine: Engine, instance: Instance, binding: Binding, ids: 
 async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
     fence = instance.status.launch.fence if instance.status.launch is not None else ""
     batch = instance.spec.batch.id
-    closed = await metrics.cloud_call(engine.ports.threads, binding.plugin.kind, "close", lambda: binding.driver.close(batch, fence))
     acts = engine.memory.acts.get(instance.metadata.uid, Acts())
+    try:
+        closed = await metrics.cloud_call(
+            engine.ports.threads, binding.inventory.account, "close", lambda: binding.driver.close(batch, fence)
+        )
+    except errors.CloudError as error:
+        engine.memory.acts[instance.metadata.uid] = replace(acts, trouble=str(error))
+        return
     engine.memory.acts[instance.metadata.uid] = replace(acts, closed=engine.ports.now(), fenced=closed)
 
 
@@ -177,9 +187,6 @@ async def _release(engine: Engine, key: Key, instance: Instance, action: Release
         metrics.abandoned.labels(action.reason.value).inc()
         await engine.say(key, "Warning", action.reason, action.message)
     await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
-    binding = engine.clouds.binding(cloud_key(instance))
-    if binding is not None:
-        engine.launcher.settled(instance, binding)
     uid = instance.metadata.uid
     engine.launcher.forget(uid)
     engine.prober.forget(uid)

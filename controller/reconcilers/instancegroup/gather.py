@@ -62,6 +62,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Making
         unclaimed=_unclaimed(engine, group),
         duplicates=tuple(sorted(_duplicates(engine, instances))),
         blockers=_blockers(engine, group),
+        orphaned=await _orphaned(engine, group),
         in_doubt=_in_doubt(engine, instances),
     )
     return observed, makings
@@ -172,7 +173,9 @@ async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementat
     if kept is None or kept[0] < now:
         answer: dict[str, Any] | Hold
         try:
-            answer = await metrics.cloud_call(engine.ports.threads, kind, "resolve", lambda: binding.driver.resolve(arm))
+            answer = await metrics.cloud_call(
+                engine.ports.threads, binding.inventory.account, "resolve", lambda: binding.driver.resolve(arm)
+            )
         except errors.Invalid as error:
             answer = Hold(Reason.CLOUD_INVALID, f"implementation {candidate.name}: {error}")
         except errors.CloudError as error:
@@ -276,6 +279,15 @@ def _blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
         return ()
     found = (engine.objects.model(each, InstanceGroup) for each in engine.objects.children(owner.uid, "InstanceGroup"))
     return graph.blockers(group.spec.service, recorded_edges(tuple(each for each in found if each is not None)))
+
+
+async def _orphaned(engine: Engine, group: InstanceGroup) -> bool:
+    """Whether a deleting group's Infrastructure is gone, by a live read: then the deletion is nobody's wish (rule 5)."""
+    owner = next((each for each in group.metadata.owner_references if each.kind == "Infrastructure"), None)
+    if owner is None or not group.metadata.deleting:
+        return False
+    found = await engine.objects.refresh(Key("Infrastructure", group.metadata.namespace, owner.name))
+    return found is None or found["metadata"]["uid"] != owner.uid
 
 
 def _in_doubt(engine: Engine, instances: tuple[Instance, ...]) -> str:

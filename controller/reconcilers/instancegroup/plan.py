@@ -75,7 +75,7 @@ class Observed:
 
     `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
     revision; `stale` names Instances whose inputs are no longer so; `in_doubt` says why nothing may be destroyed.
-    `blockers` are the services that have to go first while the group is deleted.
+    `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
     """
 
     group: InstanceGroup
@@ -88,6 +88,7 @@ class Observed:
     unclaimed: tuple[Unclaimed, ...] = ()
     duplicates: tuple[Identity, ...] = ()
     blockers: tuple[str, ...] = ()
+    orphaned: bool = False
     in_doubt: str = ""
 
 
@@ -134,7 +135,9 @@ class AddFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let the group go, if a live list shows none of its Instances."""
+    """Let the group go, if a live list shows none of its Instances; an orphaned one at once, its machines left alone."""
+
+    orphaned: bool = False
 
 
 Action = AddFinalizer | Create | Claim | Delete | ScaleIn | RefuseScaleIn | Release
@@ -328,6 +331,10 @@ def _scale_in(o: Observed) -> tuple[Action, ...]:
 
 
 def _ending(o: Observed) -> Plan:
+    if o.orphaned:
+        # That the owner is missing is never a ground to end machines (design section 5, rule 5).
+        hold = Hold(Reason.OWNER_MISSING, "its Infrastructure does not exist; its machines are left alone")
+        return Plan((Release(orphaned=True),), 0, hold, o.group.status.replacement)
     if o.blockers:
         hold = Hold(Reason.WAITING_FOR_DEPENDENTS, f"{', '.join(o.blockers)} have machines that go first")
         return Plan((), 0, hold, o.group.status.replacement)

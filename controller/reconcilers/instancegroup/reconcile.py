@@ -26,6 +26,7 @@ from controller.reconcilers.instancegroup.plan import (
     Claim,
     Create,
     Delete,
+    Observed,
     Plan,
     RefuseScaleIn,
     Release,
@@ -46,10 +47,23 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         await _tell(engine, key, group, todo)
     for action in todo.actions:
         if isinstance(action, Release):
-            return await _release(engine, key)
+            return await _release(engine, key, orphaned=action.orphaned)
         await _act(engine, key, makings, action)
+    if makings is not None and any(_needs(each, makings) for each in observed.instances):
+        await _revision(engine, group, makings)
     await _prune(engine, group, observed.revision)
-    return None if todo.again is None else max(0.05, (todo.again - engine.ports.now()).total_seconds())
+    return _again(engine, todo, observed)
+
+
+#: After how many seconds a cloud that did not answer, or knew a name not, is asked again: nothing would wake the group.
+_ASK_AGAIN_SECONDS = {Reason.WAITING_FOR_CLOUD: 10.0, Reason.CLOUD_INVALID: 60.0}
+
+
+def _again(engine: Engine, todo: Plan, observed: Observed) -> float | None:
+    """After how many seconds the group is looked at again, if nothing wakes it before."""
+    due = [] if todo.again is None else [max(0.05, (todo.again - engine.ports.now()).total_seconds())]
+    asked = _ASK_AGAIN_SECONDS.get(observed.hold.reason) if observed.hold is not None else None
+    return min((*due, *(() if asked is None else (asked,))), default=None)
 
 
 async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action) -> None:
@@ -172,11 +186,19 @@ def _implementation_of(engine: Engine, group: InstanceGroup, unclaimed: Unclaime
 
 
 # --- revisions ------------------------------------------------------------------------------------------------------
+def _needs(instance: Instance, makings: Makings) -> bool:
+    """Whether the Instance is yet to be rendered from the newest revision, which somebody may have removed."""
+    return instance.spec.revision == makings.revision_name and instance.status.launch is None and not instance.metadata.deleting
+
+
 async def _revision(engine: Engine, group: InstanceGroup, makings: Makings) -> None:
     """Make sure that the snapshot exists before an Instance names it."""
     key = Key("ControllerRevision", group.metadata.namespace, makings.revision_name)
-    if engine.objects.get(key) is not None or await engine.objects.refresh(key) is not None:
+    if _owned(engine.objects.get(key), group) or _owned(found := await engine.objects.refresh(key), group):
         return
+    if found is not None:
+        # An earlier group of this name owned it: it goes with that one, and then the name is free.
+        raise errors.Conflict(f"{key} belongs to a group that is gone")
     number = 1 + max((each["revision"] for each in _revisions(engine, group)), default=0)
     revision: Obj = {
         "apiVersion": "apps/v1",
@@ -194,6 +216,11 @@ async def _revision(engine: Engine, group: InstanceGroup, makings: Makings) -> N
         await engine.objects.create(revision)
     except errors.AlreadyExists:
         await engine.objects.refresh(key)
+
+
+def _owned(revision: Obj | None, group: InstanceGroup) -> bool:
+    owners = revision["metadata"].get("ownerReferences", ()) if revision is not None else ()
+    return any(each["uid"] == group.metadata.uid for each in owners)
 
 
 def _revisions(engine: Engine, group: InstanceGroup) -> list[Obj]:
@@ -215,8 +242,12 @@ async def _prune(engine: Engine, group: InstanceGroup, newest: str) -> None:
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
-async def _release(engine: Engine, key: Key) -> float | None:
-    """Let go only after a live list shows no Instance (design section 5, rule 5)."""
+async def _release(engine: Engine, key: Key, *, orphaned: bool) -> float | None:
+    """Let go only after a live list shows no Instance; of an orphaned group they go their own way (design section 5, rule 5)."""
+    if orphaned:
+        await engine.say(key, "Warning", Reason.OWNER_MISSING, "its Infrastructure does not exist; its machines are left alone")
+        await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
+        return None
     live = await engine.objects.store.list("Instance", key.namespace)
     seen = engine.objects.get(key)
     if seen is None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from controller.api import meta
 from controller.api.instance import Instance
 from controller.engine.clouds import Clouds
@@ -71,9 +73,9 @@ class Rig:
         """A machine of ours that no Instance asked for."""
         return self.world.insert(("a1", "r1"), Identity(batch, 0), {CONTROLLER_TAG: CONTROLLER, **tags}, {"image": "image-1"})
 
-    async def put(self, kind: str, obj: Any) -> Obj:
+    async def put(self, kind: str, obj: Obj | BaseModel) -> Obj:
         """Create an object, from a model or as it is."""
-        document: Obj = obj if isinstance(obj, dict) else dump(obj)
+        document: Obj = dump(obj) if isinstance(obj, BaseModel) else obj
         metadata = {name: value for name, value in document["metadata"].items() if name in _KEPT and value}
         made: Obj = {"apiVersion": meta.API_VERSION, "kind": kind, **document, "metadata": metadata}
         made.pop("status", None)

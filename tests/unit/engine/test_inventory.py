@@ -32,7 +32,9 @@ class Watched:
 
     def __post_init__(self) -> None:
         driver: CloudDriver = SimulatedCloud(self.world, SimulatedCloudFields(account="a1", region="r1"), CONTROLLER)
-        around = Surroundings(inline, loop.now, self._expect, lambda identity: self.woken.append(identity.batch_id), self.keys.append, self._move)
+        around = Surroundings(
+            inline, loop.now, self._expect, lambda identity: self.woken.append(identity.batch_id), self.keys.append, self._move
+        )
         self.inventory = Inventory(ACCOUNT, driver, around)
 
     def _expect(self, account: Account) -> Mapping[MachineId, Identity]:

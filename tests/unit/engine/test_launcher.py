@@ -10,6 +10,7 @@ import pytest
 
 from controller import errors
 from controller.api.reasons import Reason
+from controller.engine.clouds import Binding
 from controller.engine.launcher import Launcher
 from controller.ports import Key
 from controller.reconcilers.instance.plan import Sent
@@ -28,7 +29,7 @@ def creates(rig: Rig) -> list[Call]:
     return [each for each in rig.world.ledger if each.action == "create"]
 
 
-def binding(rig: Rig):  # noqa: ANN201 - Binding, which only this asks for
+def binding(rig: Rig) -> Binding:
     found = rig.clouds.binding(CLOUD)
     assert found is not None
     return found

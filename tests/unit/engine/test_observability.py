@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from controller import errors, logs
 from controller.engine import metrics
 from controller.logs import bound
+from controller.ports import Account, T
 from tests.simulated import loop
 from tests.simulated.harness import SHOP, System
 
@@ -117,8 +118,8 @@ def test_a_whole_life_leaves_no_name_and_no_secret_behind(tmp_path: Path, lines:
     text = _text()
     assert SECRET not in text
     series = [line for line in text.splitlines() if not line.startswith("#")]
-    names = {"shop", "shop-db", "shop-app", "sim", "10.0.0", "198.18", *system.world.machines}
-    assert not [line for line in series for name in names if f'"{name}' in line]
+    names = {"shop", "sim", *(each.name for each in system.world.machines.values()), *system.world.machines, *system.world.addresses}
+    assert not [line for line in series for name in names if f'"{name}"' in line]
     assert 'occopus_reconciles_total{kind="Instance",result="ok"}' in text
     assert 'occopus_cloud_calls_total{action="create",kind="simulated",result="ok"}' in text
 
@@ -149,12 +150,11 @@ def test_a_call_that_fails_is_counted_by_its_class(error: Exception, counted: st
     def call() -> None:
         raise error
 
-    async def threads(run: object) -> object:
-        assert callable(run)
+    async def threads(run: Callable[[], T], lane: str, /) -> T:
         return run()
 
     labels = {"kind": "probe-of-metrics", "action": counted, "result": counted}
     before = metrics.REGISTRY.get_sample_value("occopus_cloud_calls_total", labels) or 0.0
     with pytest.raises(errors.CloudError):
-        asyncio.run(metrics.cloud_call(threads, "probe-of-metrics", counted, call))  # pyright: ignore[reportArgumentType]
+        asyncio.run(metrics.cloud_call(threads, Account("probe-of-metrics", "a", "", ""), counted, call))
     assert metrics.REGISTRY.get_sample_value("occopus_cloud_calls_total", labels) == before + 1

@@ -42,9 +42,7 @@ class Rig:
         self.prober = Prober(self.answers, lambda key: self.woken.append((round(loop.clock(), 1), key)))
 
     def watch(self, *, was_ready: bool = False, address: str = "10.0.0.1", ports: tuple[int, ...] = (80,), threshold: int = 3) -> None:
-        probes = tuple(
-            Probe(name=f"p{port}", tcp=TcpProbe(port=port), period_seconds=10, failure_threshold=threshold) for port in ports
-        )
+        probes = tuple(Probe(name=f"p{port}", tcp=TcpProbe(port=port), period_seconds=10, failure_threshold=threshold) for port in ports)
         self.prober.watch("uid", KEY, Target(address, Health(probes=probes), False, was_ready))
 
 

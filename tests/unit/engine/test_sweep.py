@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from controller import errors
 from controller.engine import clouds
+from controller.engine.objects import dump
 from controller.engine.sweep import Policy
-from controller.ports import CONTROLLER_TAG, Identity, Key, MachineId
+from controller.ports import CONTROLLER_TAG, Gone, Identity, Key, MachineId
 from tests.simulated.world import Settings
 from tests.unit.engine.rig import ACCOUNT, Rig, run, turns
 
@@ -58,7 +60,7 @@ def test_a_machine_of_a_live_instance_is_nobodys_prey_though_the_cache_lacks_it(
         id = await stray(rig, "batch-0")
         assert rig.clouds.suspects() == (), "its Instance is in the cache"
         await asyncio.sleep(61)
-        rig.objects._remove(Key("Instance", "default", "shop-app-0"), rig.instance().metadata.uid)  # pyright: ignore[reportPrivateUsage]
+        rig.objects.take(Gone(dump(rig.instance()) | {"kind": "Instance"}))
         await look(rig, 3)
         assert len(rig.clouds.suspects()) == 1
         assert not rig.sweep.sure(ACCOUNT, id), "the live list has its Instance"
@@ -67,8 +69,6 @@ def test_a_machine_of_a_live_instance_is_nobodys_prey_though_the_cache_lacks_it(
 
 
 def test_trouble_makes_no_machine_older(tmp_path: Path) -> None:
-    from controller import errors
-
     async def scenario(rig: Rig) -> None:
         id = await stray(rig)
         await asyncio.sleep(61)

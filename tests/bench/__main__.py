@@ -1,0 +1,139 @@
+"""`make bench`: measure, print the figures, write `docs/benchmark.md` and `.dev/bench.json`; 1 where a goal is missed.
+
+`python -m tests.bench` is called at the top of the repository. It decides what is measured how often; what a figure is
+stands in the modules that measure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tests.bench import idle, local, makespan, reaction, report, scale, shapes
+from tests.bench.report import Results, Section
+
+PAGE, DATA = Path("docs/benchmark.md"), Path(".dev/bench.json")
+#: Bounds of the seconds from running until serving. Without any, what it takes to see that a machine runs shows whole.
+HEALTH = {"serves 5 to 15 s after it runs": (5.0, 15.0), "serves when it runs": (0.0, 0.0)}
+#: Shapes and how many seeds each has.
+SHAPES = ((shapes.chain(10), 10), (shapes.layers(10, 10), 3))
+#: Services, machines of each, and runs: the spread of the small one is the noise of all.
+SCALES = ((1, 250, 3), (1, 500, 1), (1, 1000, 1), (10, 100, 1))
+#: How quiet it was before a machine is lost, in seconds, and over how many seeds.
+QUIET = {"just up": 5.0, "quiet for 15 min": 900.0}
+REACTIONS = 20
+
+T = TypeVar("T")
+Step = tuple[str, Callable[[], None]]
+
+
+class Bench:
+    """The steps, and what they found so far."""
+
+    def __init__(self) -> None:
+        self.makespans: dict[str, list[makespan.Makespan]] = {}
+        self.scales: dict[str, list[scale.Scale]] = {}
+        self.reactions: dict[str, list[reaction.Reaction]] = {}
+        self.idle: list[idle.Idle] = []
+        self.local: list[local.Local] = []
+
+    def steps(self) -> list[Step]:
+        """All there is to measure: its title, and the measurement."""
+        found: list[Step] = []
+        for shape, seeds in SHAPES:
+            for how, bounds in HEALTH.items():
+                title = f"{shape.title}, {how}"
+                found += [(f"makespan: {title}", self._makespan(title, shape, seed, bounds)) for seed in range(seeds)]
+        for services, replicas, runs in SCALES:
+            title = shapes.flat(services, replicas).title
+            found += [(f"scale: {title}", self._scale(title, services, replicas))] * runs
+        found.append(("idle: 1000 Instances", lambda: self.idle.append(_child(idle.Idle, "idle", 1, 1000))))
+        for title, seconds in QUIET.items():
+            found += [(f"reaction: {title}", self._reaction(title, seed, seconds)) for seed in range(REACTIONS)]
+        return [*found, ("real processes", lambda: self.local.append(local.measure()))]
+
+    def results(self) -> Results:
+        return Results(self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1])
+
+    def _makespan(self, title: str, shape: shapes.Shape, seed: int, bounds: tuple[float, float]) -> Callable[[], None]:
+        return lambda: self.makespans.setdefault(title, []).append(makespan.measure(shape, seed, bounds))
+
+    def _scale(self, title: str, services: int, replicas: int) -> Callable[[], None]:
+        return lambda: self.scales.setdefault(title, []).append(_child(scale.Scale, "scale", services, replicas))
+
+    def _reaction(self, title: str, seed: int, seconds: float) -> Callable[[], None]:
+        return lambda: self.reactions.setdefault(title, []).append(reaction.measure(seed, seconds))
+
+
+def _child(kind: type[T], name: str, *numbers: int) -> T:
+    """One measurement in a process of its own, as what it gives there. Raises CalledProcessError."""
+    command = (sys.executable, "-m", "tests.bench.child", name, *map(str, numbers))
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return TypeAdapter(kind).validate_json(said)
+
+
+def measured(console: Console) -> Results:
+    bench = Bench()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        steps = bench.steps()
+        task = progress.add_task("", total=len(steps))
+        for title, step in steps:
+            progress.update(task, description=title)
+            step()
+            progress.advance(task)
+    return bench.results()
+
+
+def machine() -> str:
+    """What these figures were measured on."""
+    model = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    kibibytes = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    load = os.getloadavg()[2]
+    return (
+        f"{os.cpu_count()} processors ({model}), {kibibytes / 1024**2:.0f} GiB, {platform.system()} {platform.release()}, Python"
+        f" {platform.python_version()}, load of the last 15 minutes {load:.1f}"
+    )
+
+
+def _lines(path: str) -> list[str]:
+    place = Path(path)
+    return place.read_text().splitlines() if place.exists() else []
+
+
+def show(console: Console, found: list[Section]) -> None:
+    for each in found:
+        table = Table("figure", "value", "goal", title=each.title, title_justify="left", expand=False)
+        for row in each.figures:
+            said = "" if row.met is None else (" met" if row.met else " MISSED")
+            table.add_row(row.what, row.value, row.goal + said)
+        console.print(table)
+
+
+def main() -> int:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    results = measured(console)
+    found = report.sections(results)
+    where = machine()
+    show(console, found)
+    PAGE.write_text(report.markdown(found, where))
+    DATA.parent.mkdir(mode=0o700, exist_ok=True)
+    DATA.write_text(json.dumps({"machine": where, "figures": report.as_json(found), "measured": asdict(results)}, indent=1))
+    console.print(f"written: {PAGE}, {DATA}")
+    return 1 if report.missed(found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

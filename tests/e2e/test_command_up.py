@@ -1,0 +1,156 @@
+"""`occopus up`: what it shows, how it ends, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import Callable
+
+from controller import desktop
+from tests.e2e.descriptions import CHAIN, CLOUD, gated, infrastructure, service, template
+from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
+
+TIMEOUT = ("--timeout", str(UP_SECONDS))
+KINDS = ("Cloud", "InstanceTemplate", "Infrastructure", "InstanceGroup", "Instance", "ControllerRevision", "Event")
+
+
+def up(desk: Desk, text: str) -> str:
+    return desk.occopus("up", "-f", desk.write("infra.yaml", text), *TIMEOUT)
+
+
+def versions(desk: Desk) -> dict[str, str]:
+    """Every object with its resourceVersion; events by their count."""
+
+    async def read() -> dict[str, str]:
+        async with desktop.open(desktop.Settings(desk.state)) as opened:
+            found = [each for kind in KINDS for each in await opened.store.list(kind)]
+        return {f"{each['kind']}/{each['metadata']['name']}": each["metadata"].get("resourceVersion", each.get("count")) for each in found}
+
+    return asyncio.run(read())
+
+
+def wait_for(process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
+    """Until it holds; the process must not end before."""
+    for _ in range(COMMAND_SECONDS * 20):
+        if holds():
+            return
+        try:
+            code = process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        raise AssertionError(f"ended with {code}")
+    raise AssertionError("does not come to hold")
+
+
+def test_services_come_up_in_order_and_it_says_so_in_plain_lines(desk: Desk) -> None:
+    said = up(desk, CHAIN)
+    assert "\x1b" not in said
+    ready = [said.index(f"chain/{name}: Ready") for name in ("db", "app", "web")]
+    assert ready == sorted(ready)
+    assert "chain/app: WaitingForDependencies 0/2" in said
+    assert said.splitlines()[-1].startswith("chain Ready.")
+    assert "nobody heals them" in said.splitlines()[-1]
+    before = versions(desk)
+    assert "chain Ready." in up(desk, CHAIN)
+    assert versions(desk) == before
+
+
+def test_after_ctrl_c_the_same_command_goes_on_with_the_same_machine(desk: Desk) -> None:
+    gate = desk.directory / "gate"
+    file = desk.write("infra.yaml", CLOUD + gated(gate) + infrastructure("slow", service("only", template="gated")))
+    started = desk.start("up", "-f", file, *TIMEOUT)
+    wait_for(started, lambda: "slow-only-0: Starting" in desk.started())
+    started.send_signal(signal.SIGINT)
+    assert started.wait(COMMAND_SECONDS) == 1
+    assert "interrupted; the same command goes on" in desk.started()
+    assert "Traceback" not in desk.started()
+    gate.touch()
+    desk.occopus("up", "-f", file, *TIMEOUT)
+    assert [each["state"] for each in desk.machines()] == ["running"]
+
+
+def test_a_timeout_that_is_too_short_tells_the_reason_of_each_service(desk: Desk) -> None:
+    services = (service("first", template="gated"), service("second", "first", template="gated"))
+    file = desk.write("infra.yaml", CLOUD + gated(desk.directory / "gate") + infrastructure("slow", *services))
+    said = desk.refused(1, "up", "-f", file, "--timeout", "3")
+    assert "slow was not Ready within 3 s" in said
+    assert "first: Reconciling" in said
+    assert "refused" in said  # what the probe met
+    assert "second: WaitingForDependencies" in said
+    status = desk.run("status")
+    assert status.returncode == 1
+    assert "WaitingForDependencies" in status.stdout
+    assert desk.run("status", "--wait", "--timeout", "0.5").returncode == 1
+
+
+def test_while_run_reconciles_it_writes_and_follows(desk: Desk) -> None:
+    running = desk.start_run()
+    try:
+        said = up(desk, CHAIN)
+        assert said.splitlines()[-1] == "chain Ready."
+        assert f"in use by process {running.pid}" in desk.refused(3, "run")
+        desk.occopus("scale", "chain", "app", "3")
+        # The command only writes; whoever asks next must not be told what was so before.
+        desk.occopus("status", "--wait", *TIMEOUT)
+        assert desk.services()["app"]["ready_replicas"] == 3
+    finally:
+        running.terminate()
+        assert running.wait(COMMAND_SECONDS) == 0
+    assert not (desk.directory / "run.pid").exists()
+    assert len([each for each in desk.machines() if each["state"] == "running"]) == 5
+
+
+def test_a_service_that_leaves_the_file_goes_against_the_edges_and_one_that_enters_comes(desk: Desk) -> None:
+    db, app, web = service("db"), service("app", "db"), service("web", "app")
+    up(desk, CLOUD + template() + infrastructure("chain", db, app, web))
+    said = up(desk, CLOUD + template() + infrastructure("chain", db, service("cache", "db")))
+    gone = [said.index(f"{name}: gone") for name in ("chain/web", "chain/app")]
+    assert gone == sorted(gone)
+    assert "chain/cache: Ready 1/1" in said
+    assert list(desk.services()) == ["db", "cache"]
+    assert sorted(each["name"] for each in desk.machines() if each["state"] == "running") == ["chain-cache-0", "chain-db-0"]
+    # What has gone was ended before the command ended.
+    assert sorted(each["state"] for each in desk.machines()) == ["running", "running", "terminated", "terminated"]
+
+
+def test_a_changed_template_is_told_and_running_machines_stay(desk: Desk) -> None:
+    only = infrastructure("chain", service("only"))
+    up(desk, CLOUD + template() + only)
+    before = desk.machines()
+    up(desk, CLOUD + template(command="echo changed") + only)
+    assert desk.machines() == before
+    (group,) = desk.objects("ig")
+    (progressing,) = [each for each in group["status"]["conditions"] if each["type"] == "Progressing"]
+    assert (progressing["status"], progressing["reason"]) == ("False", "RevisionChanged")
+    assert "1 of 1" in progressing["message"]
+
+
+def test_an_infrastructure_without_services_is_ready(desk: Desk) -> None:
+    assert "empty Ready" in up(desk, CLOUD + infrastructure("empty").replace("services:\n", "services: []\n"))
+
+
+def test_documents_without_an_infrastructure_are_applied_and_nothing_is_waited_for(desk: Desk) -> None:
+    assert "applied 2 objects; none is an Infrastructure" in up(desk, CLOUD + template())
+
+
+def test_what_cannot_be_followed_ends_at_once_and_what_runs_stays(desk: Desk) -> None:
+    up(desk, CHAIN)
+    before = desk.machines()
+    ring = infrastructure("chain", service("a", "c"), service("b", "a"), service("c", "b"))
+    said = desk.refused(1, "up", "-f", desk.write("infra.yaml", CLOUD + template() + ring), *TIMEOUT)
+    assert "Cycle" in said
+    assert "a → " in said or "→ a" in said
+    assert desk.machines() == before
+
+
+def test_a_status_that_an_earlier_process_left_is_not_believed(desk: Desk) -> None:
+    up(desk, CHAIN)
+    lost = next(each for each in desk.machines() if each["name"] == "chain-app-0")
+    desk.kill(lost["id"])
+    assert desk.run("status").returncode == 0  # nobody has looked
+    up(desk, CHAIN)
+    assert desk.services()["app"]["ready_replicas"] == 2
+    running = {each["id"] for each in desk.machines() if each["state"] == "running"}
+    assert len(running) == 4
+    assert lost["id"] not in running

@@ -1,0 +1,192 @@
+"""Machines that run and do not serve: the deadline, the back-off, the threshold, the brake, the latch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller.ports import MachineId
+from tests.system.documents import alone, chain, cloud, infrastructure, service, template
+from tests.system.rig import Rig, ids, play, steady
+
+STARTUP = 100
+
+
+def _ill(number: int = 1, startup: int = STARTUP) -> list[dict[str, object]]:
+    return [
+        cloud(),
+        template("app", health={"startupSeconds": startup, "probe": {"periodSeconds": 5, "failureThreshold": 4}}),
+        infrastructure(service("app", scaling={"min": number})),
+    ]
+
+
+def test_never_healthy_is_replaced_with_a_back_off_that_doubles(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: True
+        await rig.make(*_ill(startup=20))
+        message = await rig.hear("StartupTimeout", "shop-app-0", 30)
+        assert "20 s" in message
+        assert "does not serve" in message
+        assert rig.clock() <= 25
+        await rig.until("InstanceGroup", "shop-app", "BackOff", seconds=200)
+        await rig.let_pass(3600 - rig.clock())
+        starts = [each.created for each in rig.made()]
+        waits = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+        # The first at once, then 10 s doubling to 5 min after the one before, ± 10 %; and 20 s of starting in any case.
+        plain = [0.0, *(min(10.0 * 2**number, 300.0) for number in range(len(waits) - 1))]
+        assert all(max(19.9, 0.9 * least) <= wait <= max(20, 1.1 * least) + 5 for least, wait in zip(plain, waits, strict=True)), waits
+        # 20 + 20 + 20 + 40 + 80 + 160 s, then 300 s each ± 10 %: 6 replacements in 340 s and 9 to 12 in the rest of the hour.
+        assert 1 + 6 + 9 <= len(starts) <= 1 + 6 + 12
+        assert 1 <= await rig.told("BackOff", "shop-app") <= len(starts)
+        # Never more than the old one that ends and the new one that begins.
+        assert max(rig.world.most_live_of_service().values()) <= 2
+
+    play(tmp_path, main, steady(boot=5, health=5))
+
+
+def test_a_group_recovers_when_health_comes_back(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: True
+        await rig.make(*_ill())
+        await rig.let_pass(1500)
+        rig.world.never_healthy = lambda machine: False
+        await rig.wait(rig.ready, 300 * 1.1 + 100 + 60)
+        await rig.unchanged(900)
+        # Ten well minutes later the next failure is replaced at once again.
+        rig.world.kill(rig.live()[0].id)
+        before = len(rig.made())
+        await rig.wait(lambda: len(rig.made()) == before + 1, 20)
+        await rig.wait(rig.ready, 120)
+
+    play(tmp_path, main)
+
+
+def test_a_restart_does_not_forget_the_back_off(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: True
+        await rig.make(*_ill())
+        await rig.let_pass(1000)
+        await rig.until("InstanceGroup", "shop-app", "BackOff")
+        before = len(rig.made())
+        for _ in range(4):
+            await rig.restart()
+            await rig.let_pass(5)
+        assert len(rig.made()) == before
+
+    play(tmp_path, main)
+
+
+def test_unhealthy_after_ready_needs_the_threshold_and_is_replaced(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*_ill(2))
+        sick = rig.machine("shop-app-1")
+        rig.world.make_unhealthy(sick.id)
+        sick_at = rig.clock()
+        assert "does not serve" in await rig.hear("ProbeFailed", "shop-app-1", 60)
+        # Four failures in a row, 5 s apart, ± 5 %; the first within a period.
+        assert 3 * 5 * 0.9 <= rig.clock() - sick_at <= 4 * 5 * 1.1 + 2
+        await rig.wait(lambda: rig.ready() and sick.id not in ids(rig.live()), 120)
+        assert await rig.told("ProbeFailed", "shop-app-1") >= 1
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
+def test_failures_below_the_threshold_replace_nothing(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*_ill(2))
+        flapping = rig.machine("shop-app-0").id
+        for _ in range(20):
+            rig.world.make_unhealthy(flapping)
+            await rig.let_pass(12)
+            rig.world.make_healthy(flapping)
+            await rig.let_pass(12)
+        assert await rig.told("ProbeFailed") == 0
+
+    assert len(play(tmp_path, main).made()) == 2
+
+
+def test_a_machine_that_recovers_within_the_back_off_is_kept(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*_ill(1))
+        for _ in range(4):
+            rig.world.make_unhealthy(rig.live()[0].id)
+            await rig.wait(lambda: not rig.ready())
+            await rig.wait(lambda: rig.ready() and len(rig.live()) == 1)
+        # The fifth within ten minutes waits until 80 s after the fourth; it is well again before.
+        (last,) = rig.live()
+        rig.world.make_unhealthy(last.id)
+        await rig.until("InstanceGroup", "shop-app", "BackOff", seconds=60)
+        rig.world.make_healthy(last.id)
+        await rig.wait(rig.ready, 30)
+        await rig.unchanged(400)
+        assert ids(rig.live()) == {last.id}
+
+    play(tmp_path, main, steady(boot=5, health=5))
+
+
+def test_a_flapping_dependency_does_not_freeze_its_dependents(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        rig.world.never_healthy = lambda machine: machine.tags["occopus.io/service"] == "db"
+        rig.world.kill(rig.live("db")[0].id)
+        await rig.wait(lambda: rig.why("InstanceGroup", "shop-db", "Available") == "Unhealthy", 60)
+        # Web was released once: it grows and heals while db is away. App reads db's address, so it waits for that alone.
+        await rig.patch("InstanceGroup", "shop-web", {"spec": {"replicas": 2}})
+        rig.world.kill(rig.live("web")[0].id)
+        await rig.wait(lambda: rig.why("InstanceGroup", "shop-web") == "Ready" and len(rig.live("web")) == 2, 200)
+        rig.world.kill(rig.live("app")[0].id)
+        await rig.until("InstanceGroup", "shop-app", "NoAddress", seconds=60)
+        assert len(rig.live("app")) == 1
+        rig.world.never_healthy = lambda machine: False
+        await rig.wait(rig.ready, 2000)
+
+    play(tmp_path, main)
+
+
+def test_ten_of_ten_unhealthy_are_replaced_two_at_a_time(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*_ill(10))
+        sick = ids(rig.live())
+        for each in sick:
+            rig.world.make_unhealthy(each)
+        await rig.until("InstanceGroup", "shop-app", "Braked", seconds=60)
+        assert await rig.told("Braked", "shop-app") >= 1
+        for _ in range(1600):
+            serving = [each for each in rig.live() if each.id not in sick]
+            well = [each for each in serving if each.is_healthy(rig.clock())]
+            # Those that are on their way and those that end and have no successor yet are two at most.
+            assert len(serving) - len(well) <= 2
+            waiting = [each for each in rig.live() if each.id in sick and each.ending == float("inf")]
+            assert 10 - len(waiting) - len(well) <= 2, rig.picture()
+            if rig.ready() and not waiting:
+                break
+            await rig.let_pass(1)
+        assert rig.ready()
+        assert not sick & ids(rig.live())
+
+    rig = play(tmp_path, main)
+    assert len(rig.made()) == 20
+
+
+def test_health_is_asked_of_the_address_that_the_template_names(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(), template("app", health={"address": "Public", "startupSeconds": STARTUP}), *alone()[2:])
+        await rig.until("Instance", "shop-app-0", "Starting")
+        assert rig.machine("shop-app-0").public_address in rig.said("Instance", "shop-app-0")[2]
+        await rig.wait(rig.ready)
+
+    play(tmp_path, main, steady(health=20))
+
+
+def test_a_machine_that_boots_for_ever_is_replaced_at_its_deadline(tmp_path: Path) -> None:
+    settings = steady(boot=100_000)
+
+    async def main(rig: Rig) -> None:
+        await rig.make(*_ill())
+        await rig.hear("StartupTimeout", "shop-app-0", STARTUP + 5)
+        first = rig.made()[0].id
+        settings.boot_seconds = lambda rng: 5.0
+        await rig.wait(rig.ready, 200)
+        await rig.wait(lambda: first not in ids(rig.world.live()), 60)
+        assert rig.world.machines[MachineId(first)].created <= 5
+
+    play(tmp_path, main, settings)

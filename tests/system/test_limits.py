@@ -1,0 +1,154 @@
+"""The cap on an account and the pause: neither is passed, both are said, and work goes on where they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.system.documents import alone, chain, cloud, infrastructure, service, template
+from tests.system.rig import Rig, ids, play, steady
+
+
+def _most_live(rig: Rig) -> int:
+    """The most machines that ever lived at one instant."""
+    changes = sorted(change for each in rig.made() for change in ((each.created, 1), (each.ended, -1)))
+    live = most = 0
+    for _, change in changes:
+        live += change
+        most = max(most, live)
+    return most
+
+
+def test_a_typo_of_a_thousand_machines_stops_at_a_hundred(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(), template("app"), infrastructure(service("app", replicas=1000)))
+        await rig.wait(lambda: len(rig.world.live()) == 100)
+        waiting = [each for each in rig.instances() if "launch" not in each["status"]]
+        await rig.wait(lambda: rig.why("Instance", waiting[0]["metadata"]["name"]) == "LimitReached")
+        assert "100" in rig.said("Instance", waiting[0]["metadata"]["name"])[2]
+        await rig.wait(lambda: "LimitReached" in rig.said("Infrastructure", "shop")[2], 120)
+        assert len(rig.world.live()) == 100
+        # The typo is mended: those that were never launched go first, and nothing that runs is ended.
+        running = ids(rig.world.live())
+        await rig.patch("Infrastructure", "shop", {"spec": {"services": [service("app", replicas=100)]}})
+        await rig.wait(lambda: len(rig.instances()) == 100 and rig.ready())
+        assert ids(rig.world.live()) == running
+
+    rig = play(tmp_path, main)
+    assert _most_live(rig) == 100
+    assert len(rig.made()) == 100
+
+
+def test_a_raised_limit_goes_on_and_a_failed_machine_is_replaced_within_it(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(maxInstances=3), template("app"), infrastructure(service("app", replicas=5)))
+        await rig.wait(lambda: len([each for each in rig.live() if each.is_healthy(rig.clock())]) == 3)
+        await rig.let_pass(60)
+        rig.world.kill(rig.live()[0].id)
+        await rig.wait(lambda: len(rig.made()) == 4, 60)
+        await rig.let_pass(60)
+        assert len(rig.live()) == 3
+        await rig.patch("Cloud", "sim", {"spec": {"maxInstances": 5}})
+        await rig.wait(lambda: len(rig.live()) == 5 and rig.ready(), 120)
+
+    assert _most_live(play(tmp_path, main)) == 5
+
+
+def test_the_limit_counts_both_clouds_of_one_account(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(
+            cloud("one", maxInstances=4),
+            cloud("two", maxInstances=4),
+            template("app", on="one"),
+            template("web", on="two"),
+            infrastructure(service("app", replicas=3), service("web", replicas=3)),
+        )
+        await rig.wait(lambda: len(rig.world.live()) == 4)
+        await rig.let_pass(300)
+        assert len(rig.world.live()) == 4
+
+    assert _most_live(play(tmp_path, main)) == 4
+
+
+def test_a_machine_of_lag_counts_before_any_list_shows_it(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(maxInstances=3), template("app"), infrastructure(service("app", replicas=6)))
+        await rig.wait(lambda: len(rig.world.live()) == 3)
+        await rig.let_pass(200)
+
+    assert _most_live(play(tmp_path, main, steady(lag_seconds=60))) == 3
+
+
+def test_a_restart_at_the_limit_does_not_pass_it(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(maxInstances=3), template("app"), infrastructure(service("app", replicas=6)))
+        await rig.wait(lambda: len(rig.world.live()) == 3)
+        await rig.restart()
+        await rig.let_pass(200)
+
+    assert _most_live(play(tmp_path, main, steady(lag_seconds=60))) == 3
+
+
+def test_paused_changes_nothing_and_unpaused_goes_on(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(3))
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        await rig.until("InstanceGroup", "shop-app", "Paused", seconds=10)
+        rig.world.kill(rig.live()[0].id)
+        rig.world.make_unhealthy(rig.live()[0].id)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 5}})
+        await rig.unchanged(600)
+        assert rig.why("Infrastructure", "shop") == "Paused"
+        # What is seen is still said.
+        assert {rig.why("Instance", f"shop-app-{index}") for index in range(3)} == {"Ready", "ProbeFailed", "MachineEnded"}
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 5, 200)
+
+    play(tmp_path, main)
+
+
+def test_paused_while_it_comes_up_launches_no_more(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(*chain())
+        await rig.wait(lambda: bool(rig.live("db")))
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        await rig.let_pass(300)
+        assert rig.made("app") == []
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(rig.ready, 200)
+
+    play(tmp_path, main)
+
+
+def test_paused_from_the_first_makes_no_group(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(*chain(paused=True))
+        await rig.let_pass(120)
+        assert rig.engine.objects.list("InstanceGroup") == []
+        assert rig.why("Infrastructure", "shop") == "Paused"
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(rig.ready)
+
+    play(tmp_path, main)
+
+
+def test_paused_still_deletes(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        await rig.until("InstanceGroup", "shop-app", "Paused", seconds=10)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 200)
+        assert rig.world.live() == []
+
+    play(tmp_path, main)
+
+
+def test_a_removed_service_stays_while_paused(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True, "services": [service("db")]}})
+        await rig.unchanged(300)
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(lambda: rig.ready() and len(rig.world.live()) == 1, 200)
+
+    play(tmp_path, main)

@@ -1,0 +1,183 @@
+"""Objects changed by other hands: owners that vanish, finalizers removed, status wiped, a machine given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller import errors
+from controller.ports import Key
+from tests.system.documents import alone, chain, cloud, infrastructure, service, template
+from tests.system.rig import Rig, ids, play
+
+FINALIZER = "occopus.io/controller"
+INF = float("inf")
+
+
+async def _force_away(rig: Rig, kind: str, name: str) -> None:
+    """As `kubectl replace` without finalizers and a deletion do, while no controller looks."""
+    await rig.patch(kind, name, {"metadata": {"finalizers": None}})
+    await rig.delete(kind, name)
+
+
+def test_an_instance_whose_owner_is_gone_is_released_and_its_machine_left(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(2))
+        machines = ids(rig.live())
+        rig.left |= machines
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        await _force_away(rig, "InstanceGroup", "shop-app")
+        await rig.wait(lambda: rig.instances() == [], 30)
+        assert await rig.told("OwnerMissing") == 2
+        assert {machine for machine in machines if any(machine in each["message"] for each in await rig.events("OwnerMissing"))} == machines
+        await rig.let_pass(30)
+        assert ids(rig.live()) == machines
+        assert rig.calls("delete") == 0
+        # Unpaused, the Infrastructure makes the group again, which claims them.
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(rig.ready, 300)
+        assert ids(rig.live()) == machines
+        rig.left.clear()
+
+    assert len(play(tmp_path, main).made()) == 2
+
+
+def test_an_infrastructure_forced_away_leaves_its_machines(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(2))
+        machines = ids(rig.live())
+        rig.left |= machines
+        # Between two passes: the finalizer goes and the object with it, before we can put it back.
+        key = Key("Infrastructure", "default", "shop")
+        await rig.crash()
+        rig.start()
+        seen = await rig.store.get(key)
+        seen = await rig.store.patch(key, {"metadata": {"finalizers": None}}, version=seen["metadata"]["resourceVersion"])
+        await rig.store.delete(key, uid=seen["metadata"]["uid"])
+        await rig.wait(lambda: rig.find("Infrastructure", "shop") is None, 5)
+        await rig.let_pass(300)
+        assert rig.gone()
+        assert ids(rig.live()) == machines
+        assert rig.calls("delete") == 0
+        assert await rig.told("OwnerMissing") == 3
+
+    play(tmp_path, main)
+
+
+def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        machine = rig.machine("shop-app-0").id
+        fault = rig.world.fail("delete", errors.Denied("the account is closed"), times=INF)
+        await rig.patch("Instance", "shop-app-0", {"metadata": {"annotations": {"occopus.io/abandon": machine}}})
+        await rig.unchanged(60)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 60)
+        (event,) = await rig.events("Abandoned")
+        assert machine in event["message"]
+        assert ids(rig.live()) == {machine}
+        rig.left.add(machine)
+        rig.world.clear(fault)
+
+    play(tmp_path, main)
+
+
+def test_abandoning_another_machine_lets_nothing_go(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        fault = rig.world.fail("delete", errors.Denied("the account is closed"), times=INF)
+        await rig.patch("Instance", "shop-app-0", {"metadata": {"annotations": {"occopus.io/abandon": "m-999999"}}})
+        await rig.delete("Infrastructure", "shop")
+        await rig.let_pass(120)
+        assert rig.find("Instance", "shop-app-0") is not None
+        rig.world.clear(fault)
+        await rig.wait(rig.gone, 60)
+        assert rig.live() == []
+
+    play(tmp_path, main)
+
+
+def test_a_finalizer_that_was_removed_is_put_back(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        things = [("Instance", "shop-app-0"), ("InstanceGroup", "shop-app"), ("Infrastructure", "shop"), ("Cloud", "sim")]
+        for kind, name in things:
+            await rig.patch(kind, name, {"metadata": {"finalizers": None}})
+        await rig.wait(lambda: all(rig.obj(*each)["metadata"].get("finalizers") == [FINALIZER] for each in things), 10)
+        await rig.unchanged(30)
+        # Others' finalizers stay as they are.
+        await rig.patch("Instance", "shop-app-0", {"metadata": {"finalizers": ["example.org/mine"]}})
+        await rig.wait(lambda: set(rig.obj("Instance", "shop-app-0")["metadata"]["finalizers"]) == {FINALIZER, "example.org/mine"}, 10)
+
+    play(tmp_path, main)
+
+
+def test_a_status_wiped_by_hand_is_rebuilt_and_the_launch_cannot_go(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        machines = ids(rig.world.live())
+        for kind, name in (("Instance", "shop-app-0"), ("InstanceGroup", "shop-app"), ("Infrastructure", "shop"), ("Cloud", "sim")):
+            status = rig.obj(kind, name)["status"]
+            wiped = {each: None for each in status if each != "launch"}
+            await rig.patch(kind, name, {"status": wiped}, status=True)
+            try:
+                await rig.patch(kind, name, {"status": {"launch": None}}, status=True)
+                assert kind != "Instance"
+            except errors.Rejected:
+                assert kind == "Instance"
+        await rig.wait(lambda: rig.ready() and rig.said("Cloud", "sim")[0] == "True", 400)
+        assert rig.obj("Cloud", "sim")["status"]["account"]["id"] == "a1"
+        await rig.let_pass(60)
+        assert ids(rig.world.live()) == machines
+
+    play(tmp_path, main)
+
+
+def test_a_label_removed_by_hand_makes_no_second_machine(tmp_path: Path) -> None:
+    """Indexes are found by label; the name fences all the same."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(2))
+        await rig.patch("Instance", "shop-app-0", {"metadata": {"labels": {"occopus.io/group": None}}})
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 3}})
+        await rig.let_pass(120)
+        assert len(rig.live()) <= 3
+        assert rig.world.duplicates() == []
+
+    play(tmp_path, main)
+
+
+def test_the_identity_of_the_description_is_in_the_tags(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app"), id="shop-7"))
+        tags = rig.live()[0].tags
+        assert tags["occopus.io/infrastructure-id"] == "shop-7"
+        assert tags["occopus.io/infrastructure"] == "shop"
+        assert tags["occopus.io/service"] == "app"
+        assert tags["occopus.io/namespace"] == "default"
+        assert tags["occopus.io/batch"] == rig.instances()[0]["spec"]["batch"]["id"]
+        assert tags["occopus.io/revision"] == rig.instances()[0]["spec"]["revision"]
+
+    play(tmp_path, main)
+
+
+def test_without_an_id_the_uid_is_the_identity(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        assert rig.live()[0].tags["occopus.io/infrastructure-id"] == rig.obj("Infrastructure", "shop")["metadata"]["uid"]
+
+    play(tmp_path, main)
+
+
+def test_the_same_id_twice_is_refused_to_the_younger(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(), template("app"), infrastructure(service("app"), name="first", id="same"))
+        await rig.wait(lambda: rig.ready("first"))
+        await rig.make(infrastructure(service("app"), name="second", id="same"))
+        await rig.until("Infrastructure", "second", "IdTaken", seconds=10)
+        assert "first" in rig.said("Infrastructure", "second")[2]
+        await rig.unchanged(120)
+        assert rig.ready("first")
+        await rig.delete("Infrastructure", "first")
+        await rig.wait(lambda: rig.ready("second"), 200)
+
+    assert len(play(tmp_path, main).made()) == 2

@@ -1,0 +1,157 @@
+"""How many: whose the number is, its bounds, who goes first, and the annotation that lowers it by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller import errors
+from tests.system.documents import alone, cloud, infrastructure, service, template
+from tests.system.rig import Rig, ids, play
+
+SCALE_IN = {"metadata": {"annotations": {"occopus.io/scale-in": "true"}}}
+
+
+def test_an_unset_number_is_the_groups_own(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app")))
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 4}})
+        await rig.wait(lambda: len(rig.live()) == 4 and rig.ready())
+        # Passes of the Infrastructure, a change of it and a restart leave the number alone.
+        await rig.patch("Infrastructure", "shop", {"spec": {"variables": [{"name": "colour", "value": "red"}]}})
+        await rig.let_pass(400)
+        await rig.restart()
+        await rig.unchanged(60)
+        assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 4
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 0}})
+        await rig.wait(lambda: rig.live() == [] and rig.ready(), 60)
+        assert rig.said("InstanceGroup", "shop-app", "Available")[:2] == ("True", "NothingWanted")
+
+    assert len(play(tmp_path, main).made()) == 4
+
+
+def test_a_fixed_number_cannot_be_scaled_and_follows_the_infrastructure(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", replicas=2)))
+        with pytest.raises(errors.Rejected):
+            await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 5}})
+        await rig.make(infrastructure(service("app", replicas=3)))
+        await rig.wait(lambda: len(rig.live()) == 3 and rig.ready())
+        # Freed, the number stays what it is and may be changed.
+        await rig.patch("Infrastructure", "shop", {"spec": {"services": [service("app")]}})
+        await rig.wait(lambda: "fixedReplicas" not in rig.obj("InstanceGroup", "shop-app")["spec"], 30)
+        await rig.unchanged(60)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 1}})
+        await rig.wait(lambda: len(rig.live()) == 1 and rig.ready())
+
+    play(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [pytest.param(9, 4, id="above"), pytest.param(0, 2, id="below"), pytest.param(3, 3, id="within")]
+)
+def test_the_number_is_clamped_to_its_bounds_and_that_is_said(tmp_path: Path, asked: int, given: int) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", scaling={"min": 2, "max": 4})))
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": asked}})
+        await rig.wait(lambda: len(rig.live()) == given and rig.ready(), 200)
+        await rig.let_pass(60)
+        status, reason, message = rig.said("InstanceGroup", "shop-app", "Scaled")
+        assert (status, reason) == (("True", "WithinBounds") if asked == given else ("False", "Clamped"))
+        assert str(given) in message
+        assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == asked, "the number is not ours to change"
+        assert len(rig.live()) == given
+
+    play(tmp_path, main)
+
+
+def test_from_nothing_at_all(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", scaling={"min": 0, "max": 3})))
+        assert rig.made() == []
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 2}})
+        # Available says that enough serve, Ready that all do.
+        await rig.wait(lambda: len(rig.live()) == 2)
+        assert rig.said("InstanceGroup", "shop-app", "Available")[0] == "True"
+        assert rig.said("InstanceGroup", "shop-app")[0] == "False"
+        await rig.wait(rig.ready)
+
+    play(tmp_path, main)
+
+
+def test_the_unhealthy_goes_first_then_the_youngest(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(3))
+        await rig.let_pass(10)
+        await rig.make(infrastructure(service("app", scaling={"min": 2})))
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 5}})
+        await rig.wait(lambda: len(rig.live()) == 5 and rig.ready())
+        strange = rig.machine("shop-app-1")
+        strange.strange_state = "rebalancing"
+        await rig.until("Instance", "shop-app-1", "MachineUnknown", seconds=30)
+        youngest = rig.machine("shop-app-4").id
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 3}})
+        await rig.wait(lambda: any(each["metadata"].get("deletionTimestamp") for each in rig.instances()), 10)
+        strange.strange_state = ""
+        await rig.wait(lambda: {strange.id, youngest} & ids(rig.live()) == set(), 30)
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 3)
+
+    assert len(play(tmp_path, main).made()) == 5
+
+
+def test_scale_in_of_a_named_instance_lowers_the_number_exactly_once(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 4}})
+        await rig.wait(lambda: len(rig.live()) == 4 and rig.ready())
+        chosen = [rig.machine("shop-app-1").id, rig.machine("shop-app-2").id]
+        await rig.patch("Instance", "shop-app-1", SCALE_IN)
+        await rig.unchanged(30)
+        await rig.patch("Instance", "shop-app-2", SCALE_IN)
+        await rig.delete("Instance", "shop-app-1", "shop-app-2")
+        await rig.wait(lambda: len(rig.live()) == 2 and rig.ready(), 120)
+        assert not set(chosen) & ids(rig.live())
+        assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 2
+        await rig.unchanged(60)
+        assert "occopus.io/scaled-in" not in rig.obj("InstanceGroup", "shop-app")["metadata"].get("annotations", {})
+        assert await rig.told("ScaledIn", "shop-app") == 2
+
+    assert len(play(tmp_path, main).made()) == 4
+
+
+def test_scale_in_is_refused_where_the_number_is_fixed(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", replicas=2)))
+        await rig.patch("Instance", "shop-app-0", SCALE_IN)
+        await rig.delete("Instance", "shop-app-0")
+        await rig.hear("ScaleInRefused", "shop-app", 30)
+        # It goes all the same, as any that its user deletes, and is replaced.
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 2 and rig.find("Instance", "shop-app-0") is None, 120)
+        assert await rig.told("ScaleInRefused", "shop-app") == 1
+        assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 2
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
+def test_scale_in_does_not_go_below_the_least(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", scaling={"min": 2, "max": 4})))
+        await rig.patch("Instance", "shop-app-0", SCALE_IN)
+        await rig.delete("Instance", "shop-app-0")
+        await rig.wait(lambda: rig.ready() and len(rig.made()) == 3 and len(rig.live()) == 2, 120)
+        assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 2
+
+    play(tmp_path, main)
+
+
+def test_numbers_changed_in_quick_succession_end_at_the_last(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        for number in (5, 2, 7, 1, 3):
+            await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": number}})
+            await rig.let_pass(2)
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 3, 200)
+        await rig.unchanged(60)
+
+    play(tmp_path, main)

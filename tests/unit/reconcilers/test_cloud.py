@@ -1,0 +1,145 @@
+"""The Cloud's plan and status: reachable, authorised, still the same account, still needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.api.cloud import AccountStatus, Cloud, CloudSpec, CloudStatus
+from controller.api.meta import condition
+from controller.api.reasons import Reason
+from controller.ports import Account
+from controller.reconcilers.cloud import status
+from controller.reconcilers.cloud.plan import (
+    CONTACT_AGAIN,
+    CONTACT_EVERY,
+    Action,
+    AddFinalizer,
+    AskIdentity,
+    Contact,
+    GuardSecret,
+    Observed,
+    Release,
+    plan,
+)
+from tests.properties import build
+from tests.properties.build import NOW
+
+OURS = Account("simulated", "a1", "r1", "")
+RECORDED = AccountStatus(kind="simulated", id="a1", region="r1")
+
+
+def cloud(account: AccountStatus | None = RECORDED, **metadata: Any) -> Cloud:
+    return Cloud(
+        metadata=build.metadata("sim", **metadata),
+        spec=CloudSpec.model_validate({"simulated": {"account": "a1"}}),
+        status=CloudStatus(account=account),
+    )
+
+
+def observed(**more: Any) -> Observed:
+    """A Cloud that answered just now."""
+    fields: dict[str, Any] = {"cloud": cloud(), "now": NOW, "config": "c1", "contact": Contact(NOW, "c1", OURS), "machines": 3}
+    return Observed(**(fields | more))
+
+
+def denied(reason: Reason = Reason.DENIED, at: timedelta = timedelta(0)) -> Contact:
+    return Contact(NOW + at, "c1", None, reason, "no")
+
+
+@pytest.mark.parametrize(
+    ("o", "actions", "ready", "reason"),
+    [
+        pytest.param(observed(), (), True, Reason.READY, id="well"),
+        pytest.param(observed(cloud=cloud(finalizers=())), (AddFinalizer(),), False, Reason.RECONCILING, id="no finalizer"),
+        pytest.param(observed(installed=False), (), False, Reason.UNKNOWN_KIND, id="no driver"),
+        pytest.param(observed(secret_problem="none"), (), False, Reason.SECRET_NOT_FOUND, id="no Secret"),
+        pytest.param(observed(secret="keys", guarded=False), (GuardSecret("keys"),), True, Reason.READY, id="Secret is guarded first"),
+        pytest.param(observed(contact=None), (AskIdentity(),), False, Reason.RECONCILING, id="not asked yet"),
+        pytest.param(observed(config="c2"), (AskIdentity(),), False, Reason.RECONCILING, id="asked with other credentials"),
+        pytest.param(observed(contact=denied()), (), False, Reason.DENIED, id="denied"),
+        pytest.param(observed(contact=denied(at=-CONTACT_AGAIN)), (AskIdentity(),), False, Reason.DENIED, id="denied, asked again"),
+        pytest.param(
+            observed(contact=denied(at=timedelta(seconds=1) - CONTACT_AGAIN)), (), False, Reason.DENIED, id="denied, not asked too soon"
+        ),
+        pytest.param(
+            observed(contact=Contact(NOW - CONTACT_EVERY, "c1", OURS)), (AskIdentity(),), True, Reason.READY, id="asked now and then"
+        ),
+        pytest.param(observed(contact=Contact(NOW, "c1", replace(OURS, id="a2"))), (), False, Reason.ACCOUNT_CHANGED, id="another account"),
+        pytest.param(
+            observed(contact=Contact(NOW, "c1", replace(OURS, region="r2"))), (), False, Reason.ACCOUNT_CHANGED, id="another region"
+        ),
+        pytest.param(observed(trouble="no list"), (), False, Reason.CLOUD_UNREACHABLE, id="no usable list"),
+        pytest.param(observed(machines=None), (), False, Reason.RECONCILING, id="not listed yet"),
+        pytest.param(observed(cloud=cloud(deleting=True)), (Release(""),), False, Reason.TERMINATING, id="deleted, nobody's"),
+        pytest.param(
+            observed(cloud=cloud(deleting=True), users=1), (), True, Reason.READY, id="deleted and still in use: it must end them"
+        ),
+        pytest.param(
+            observed(cloud=cloud(deleting=True, finalizers=())),
+            (Release(""),),
+            False,
+            Reason.TERMINATING,
+            id="deleted without our finalizer",
+        ),
+        pytest.param(
+            observed(cloud=cloud(deleting=True), installed=False), (Release(""),), False, Reason.TERMINATING, id="deleted, no driver"
+        ),
+    ],
+)
+def test_plan(o: Observed, actions: tuple[Action, ...], ready: bool, reason: Reason) -> None:
+    todo = plan(o)
+    assert (todo.actions, todo.ready, todo.reason) == (actions, ready, reason)
+
+
+def test_the_account_is_recorded_at_first_contact_and_never_again() -> None:
+    first = plan(observed(cloud=cloud(None)))
+    assert first.account == RECORDED
+    other = plan(observed(contact=Contact(NOW, "c1", replace(OURS, id="a2"))))
+    assert other.account == RECORDED
+    assert "a2" in other.message
+    assert "a1" in other.message
+
+
+def test_a_cloud_that_was_denied_recovers_by_itself() -> None:
+    o = observed(contact=denied())
+    todo = plan(o)
+    assert todo.again == NOW + CONTACT_AGAIN
+    later = replace(o, now=NOW + CONTACT_AGAIN)
+    assert AskIdentity() in plan(later).actions
+    assert plan(replace(later, contact=Contact(later.now, "c1", OURS))).ready
+
+
+def test_credentials_of_the_first_account_thaw_it() -> None:
+    frozen = observed(contact=Contact(NOW, "c1", replace(OURS, id="a2")))
+    assert not plan(frozen).ready
+    assert plan(replace(frozen, config="c2", contact=Contact(NOW, "c2", OURS))).ready
+
+
+@pytest.mark.parametrize(
+    ("o", "ready", "stalled"),
+    [
+        pytest.param(observed(), "True", "False", id="well"),
+        pytest.param(observed(contact=denied()), "False", "True", id="denied"),
+        pytest.param(observed(contact=Contact(NOW, "c1", replace(OURS, id="a2"))), "False", "True", id="another account"),
+        pytest.param(observed(trouble="no list"), "False", "False", id="passes by itself"),
+        pytest.param(observed(installed=False), "False", "True", id="no driver"),
+    ],
+)
+def test_status(o: Observed, ready: str, stalled: str) -> None:
+    said = status.report(o, plan(o))
+    found = {type: condition(said.conditions, type) for type in ("Ready", "Stalled")}
+    assert {type: each and each.status for type, each in found.items()} == {"Ready": ready, "Stalled": stalled}
+    again = replace(o, cloud=o.cloud.model_copy(update={"status": said}), now=o.now + timedelta(seconds=1))
+    assert status.report(again, plan(again)) == said
+
+
+def test_a_new_process_leaves_what_was_said_until_it_knows() -> None:
+    o = observed()
+    said = status.report(o, plan(o))
+    restarted = replace(o, cloud=o.cloud.model_copy(update={"status": said}), contact=None, machines=None)
+    assert status.report(restarted, plan(restarted)) == said.model_copy(update={"observed_generation": 1})
+    assert status.report(restarted, plan(restarted)).machines == 3
