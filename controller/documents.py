@@ -36,18 +36,11 @@ def load(paths: tuple[str, ...]) -> list[Obj]:
 
 
 def _file(path: str) -> Iterator[tuple[str, Obj]]:
-    place = Path(path)
-    if path != "-" and place.is_dir():
-        for each in sorted([*place.glob("*.yaml"), *place.glob("*.yml")]):
-            yield from _file(str(each))
-        return
     name = "standard input" if path == "-" else path
     try:
-        if path == "-":
-            raw = sys.stdin.buffer.read(_FILE_BYTES + 1)
-        else:
-            with place.open("rb") as file:
-                raw = file.read(_FILE_BYTES + 1)
+        place = Path(path)
+        files = sorted([*place.glob("*.yaml"), *place.glob("*.yml")]) if path != "-" and place.is_dir() else None
+        raw = b"" if files is not None else _read(place, path == "-")
         text = raw.decode()
     except OSError as error:
         raise errors.UsageError(f"cannot read {name}: {error.strerror}") from error
@@ -55,7 +48,17 @@ def _file(path: str) -> Iterator[tuple[str, Obj]]:
         raise errors.UsageError(f"cannot read {name}: it is not UTF-8 text") from error
     if len(raw) > _FILE_BYTES:
         raise errors.UsageError(f"{name} has more than {_FILE_BYTES} bytes")
+    for each in files or ():
+        yield from _file(str(each))
     yield from _documents(name, text)
+
+
+def _read(place: Path, standard_input: bool) -> bytes:
+    """One byte more than a file may have tells that it has too many."""
+    if standard_input:
+        return sys.stdin.buffer.read(_FILE_BYTES + 1)
+    with place.open("rb") as file:
+        return file.read(_FILE_BYTES + 1)
 
 
 class _Loader(yaml.SafeLoader):

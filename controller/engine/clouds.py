@@ -75,6 +75,7 @@ class Clouds:
         self._instances: dict[Identity, Key] = {}
         self._launched: dict[Key, set[Identity]] = {}
         self._waiting: dict[Key, None] = {}
+        self._live: dict[Account, tuple[Inventory, int, set[Identity]]] = {}
         self._version = 0
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
         self._around = Surroundings(threads, now, self._expected, self._wake_identity, wake, self._moved)
@@ -122,15 +123,20 @@ class Clouds:
         return self._suspects[1]
 
     def live(self, account: Account) -> set[Identity]:
-        """Identities of the account's live machines."""
+        """Identities of the account's live machines; computed once per change of the list."""
         inventory = self._inventories.get(account)
-        machines = inventory.machines.values() if inventory is not None else ()
-        return {each.identity for each in machines if each.state is not MachineState.TERMINATED}
+        if inventory is None:
+            return set()
+        kept = self._live.get(account)
+        if kept is None or kept[0] is not inventory or kept[1] != inventory.version:
+            found = {each.identity for each in inventory.machines.values() if each.state is not MachineState.TERMINATED}
+            kept = self._live[account] = (inventory, inventory.version, found)
+        return kept[2]
 
     def launched(self, account: Account) -> set[Identity]:
         """Identities of the account's Instances that were launched and are not known to have ended: no list may show them yet."""
         here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
-        return {identity for key in here for identity in self._launched.get(key, ())}
+        return set[Identity]().union(*(self._launched.get(key, ()) for key in here))
 
     def wait_for_room(self, key: Key) -> None:
         """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -107,8 +107,7 @@ class Inventory:
         begun = self._around.now()
         self._hurry.clear()
         try:
-            listed = await metrics.cloud_call(self._around.threads, self.account, "list", self.driver.list)
-            machines = {each.id: each for each in listed}
+            machines = await metrics.cloud_call(self._around.threads, self.account, "list", lambda: _by_id(self.driver.list()))
             machines |= await self._ask_missing(machines, begun)
         except errors.CloudError as error:
             self._failed(error)
@@ -119,7 +118,9 @@ class Inventory:
         missing = sorted(id for id in self._around.expected(self.account) if id not in machines)
         found: dict[MachineId, Machine] = {}
         if missing:
-            found = await metrics.cloud_call(self._around.threads, self.account, "describe", lambda: self.driver.describe(missing))
+            found = await metrics.cloud_call(
+                self._around.threads, self.account, "describe", lambda: _by_id(self.driver.describe(missing).values())
+            )
         if len(found) < len(missing):
             await self._must_be_same()
         for id in missing:
@@ -182,3 +183,8 @@ class Inventory:
             return
         # Hurried: still no more than about one list a second.
         await asyncio.sleep(max(0.0, earliest - loop.time()))
+
+
+def _by_id(machines: Iterable[Machine]) -> dict[MachineId, Machine]:
+    """The machines by id; made where a driver's garbage is told from its answer."""
+    return {each.id: each for each in machines}

@@ -65,13 +65,16 @@ class Prober:
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._sequence = 0
+        #: Never used twice, so that checks due for a machine that was forgotten are not taken for the next one's.
+        self._generations = 0
 
     def watch(self, uid: str, key: Key, target: Target) -> None:
         """Probe this machine from now on; the same call again changes nothing."""
         watched = self._watched.get(uid)
         if watched is not None and (watched.target.address, watched.target.health) == (target.address, target.health):
             return
-        generation = watched.generation + 1 if watched is not None else 0
+        self._generations += 1
+        generation = self._generations
         states = [_State(each, dump(each)) for each in target.health.probes]
         self._watched[uid] = _Watched(key, target, states, generation)
         for number in range(len(states)):

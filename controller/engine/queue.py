@@ -52,8 +52,8 @@ class WorkQueue(Generic[K]):
 
     def oldest_seconds(self) -> float:
         """For how long the key that waits longest has waited."""
-        firsts = [next(iter(lane.values())) for lane in self._ready if lane]
-        return asyncio.get_running_loop().time() - min(firsts) if firsts else 0.0
+        since = [each for lane in self._ready for each in lane.values()]
+        return asyncio.get_running_loop().time() - min(since) if since else 0.0
 
     def add(self, key: K, lane: Lane = Lane.BACKGROUND) -> None:
         """Let the key be worked on as soon as a worker is free."""

@@ -94,6 +94,8 @@ def measured(console: Console) -> Results:
             progress.update(task, description=title)
             step()
             progress.advance(task)
+            if not console.is_terminal:
+                print(f"measured {title}", file=sys.stderr, flush=True)
     return bench.results()
 
 

@@ -155,7 +155,7 @@ async def _play(scenario: Scenario, system: System, injector: Injector) -> Outco
     injector.calls.clear()
     injector.at = armed
     await scenario.act(system)
-    # Boots and health take 3 × 55 s at most; a launch that cannot be repeated 30 s more. Only the backstop would come later.
+    # Boots and health take 3 x 55 s at most; a launch that cannot be repeated 30 s more. Only the backstop would come later.
     deadline = system.clock() + 280
     while not scenario.reached(system):
         if injector.died.is_set():

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,17 @@ class Desk:
         """Start `occopus run` and wait until it holds the state file; the caller ends it."""
         pid_file = self.directory / "run.pid"
         running = self.start("run", "--pid-file", str(pid_file), *arguments, module=module)
+        self.until(running, pid_file.exists)
+        return running
+
+    def until(self, process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
+        """Wait until it holds; the process must not end before."""
         for _ in range(COMMAND_SECONDS * 20):
-            if pid_file.exists():
-                return running
+            if holds():
+                return
             with contextlib.suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"run ended with {running.wait(0.05)}:\n{(self.directory / 'started.log').read_text()}")
-        raise AssertionError("run does not hold the state file")
+                raise AssertionError(f"ended with {process.wait(0.05)}:\n{self.started()}")
+        raise AssertionError(f"does not come to hold:\n{self.started()}")
 
     def up(self, example: str) -> None:
         self.occopus("up", "-f", str(EXAMPLES / example), "--timeout", str(UP_SECONDS))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-from collections.abc import Callable
 
 from controller import desktop
 from tests.e2e.descriptions import CHAIN, CLOUD, gated, infrastructure, service, template
@@ -30,19 +28,6 @@ def versions(desk: Desk) -> dict[str, str]:
     return asyncio.run(read())
 
 
-def wait_for(process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
-    """Until it holds; the process must not end before."""
-    for _ in range(COMMAND_SECONDS * 20):
-        if holds():
-            return
-        try:
-            code = process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        raise AssertionError(f"ended with {code}")
-    raise AssertionError("does not come to hold")
-
-
 def test_services_come_up_in_order_and_it_says_so_in_plain_lines(desk: Desk) -> None:
     said = up(desk, CHAIN)
     assert "\x1b" not in said
@@ -60,7 +45,7 @@ def test_after_ctrl_c_the_same_command_goes_on_with_the_same_machine(desk: Desk)
     gate = desk.directory / "gate"
     file = desk.write("infra.yaml", CLOUD + gated(gate) + infrastructure("slow", service("only", template="gated")))
     started = desk.start("up", "-f", file, *TIMEOUT)
-    wait_for(started, lambda: "slow-only-0: Starting" in desk.started())
+    desk.until(started, lambda: "slow-only-0: Starting" in desk.started())
     started.send_signal(signal.SIGINT)
     assert started.wait(COMMAND_SECONDS) == 1
     assert "interrupted; the same command goes on" in desk.started()

@@ -160,7 +160,7 @@ def test_bounds_hold_whatever_is_asked_for(
     assert low <= len(fleet.lives) <= high
 
 
-@given(chance(), st.integers(5, 12), st.integers(1, 12))
+@given(chance(), st.integers(5, 11), st.integers(1, 5))
 def test_a_group_that_falls_ill_as_a_whole_is_replaced_bit_by_bit(rng: Seeded, replicas: int, sick: int) -> None:
     fleet = Fleet(rng, replicas=replicas)
     fleet.settle()

@@ -67,7 +67,7 @@ def alone(number: int = 1, **fields: Any) -> list[Document]:
 
 
 def chain(**spec: Any) -> list[Document]:
-    """db ← app ×2 ← web; app is told db's address, web the addresses of app."""
+    """db, two app that depend on it, web that depends on app; app is told db's address, web the addresses of app."""
     return [
         cloud(),
         template("db"),

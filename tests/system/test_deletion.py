@@ -21,18 +21,18 @@ def _in_order(rig: Rig) -> None:
             assert rig.spans(dependent)[1] <= rig.spans(needs)[0], f"{dependent} ended after {needs} was touched"
 
 
-PHASES: list[object] = [
-    pytest.param(lambda rig: rig.find("InstanceGroup", "shop-db") is not None, id="groups made"),
-    pytest.param(lambda rig: bool(rig.instances("db")), id="instance made"),
-    pytest.param(lambda rig: bool(rig.live("db")), id="machine made"),
-    pytest.param(lambda rig: rig.why("Instance", "shop-db-0") == "Starting", id="machine starts"),
-    pytest.param(lambda rig: bool(rig.live("app")), id="dependent boots"),
-    pytest.param(lambda rig: bool(rig.live("web")), id="last boots"),
-    pytest.param(lambda rig: rig.ready(), id="ready"),
-]
+PHASES: dict[str, Callable[[Rig], bool]] = {
+    "groups made": lambda rig: rig.find("InstanceGroup", "shop-db") is not None,
+    "instance made": lambda rig: bool(rig.instances("db")),
+    "machine made": lambda rig: bool(rig.live("db")),
+    "machine starts": lambda rig: rig.why("Instance", "shop-db-0") == "Starting",
+    "dependent boots": lambda rig: bool(rig.live("app")),
+    "last boots": lambda rig: bool(rig.live("web")),
+    "ready": lambda rig: rig.ready(),
+}
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [pytest.param(each, id=name) for name, each in PHASES.items()])
 def test_an_infrastructure_deleted_while_it_comes_up_leaves_nothing(tmp_path: Path, phase: Callable[[Rig], bool]) -> None:
     async def main(rig: Rig) -> None:
         await rig.make(*chain())

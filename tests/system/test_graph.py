@@ -11,10 +11,10 @@ from tests.system.rig import Rig, ids, play
 
 _TELLS_WEB = "#cloud-config\nruncmd: ['{{ services.web.address }}']\n"
 
+_RING = infrastructure(service("db", "web"), service("app", "db"), service("web", "app"))
+
 WRONG = [
-    pytest.param(
-        [infrastructure(service("db", "web"), service("app", "db"), service("web", "app"))], "Cycle", "app → db → web → app", id="cycle"
-    ),
+    pytest.param([_RING], "Cycle", "app → db → web → app", id="cycle"),
     pytest.param([infrastructure(*chain()[-1]["spec"]["services"], service("mail"))], "TemplateNotFound", "mail", id="unknown template"),
     pytest.param([template("db", _TELLS_WEB)], "UndeclaredDependency", "services.web", id="undeclared service"),
     pytest.param([template("db", "#cloud-config\na: {{ variables.nope }}\n")], "UnknownVariable", "nope", id="unknown variable"),
@@ -62,7 +62,7 @@ def test_a_description_that_is_wrong_from_the_first_makes_nothing(tmp_path: Path
 def test_a_wrong_description_is_still_deleted_in_the_order_that_was_accepted(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*chain())
-        await rig.make(*WRONG[0].values[0])  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType, reportOptionalIterable, reportUnknownArgumentType] -- pytest types values as object
+        await rig.make(_RING)
         await rig.until("Infrastructure", "shop", "Cycle", seconds=30)
         await rig.delete("Infrastructure", "shop")
         await rig.wait(rig.gone, 200)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from controller.ports import MachineId
-from tests.system.documents import alone, chain, cloud, infrastructure, service, template
+from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
 
 STARTUP = 100
 
 
-def _ill(number: int = 1, startup: int = STARTUP) -> list[dict[str, object]]:
+def _ill(number: int = 1, startup: int = STARTUP) -> list[Document]:
     return [
         cloud(),
         template("app", health={"startupSeconds": startup, "probe": {"periodSeconds": 5, "failureThreshold": 4}}),
@@ -30,7 +31,7 @@ def test_never_healthy_is_replaced_with_a_back_off_that_doubles(tmp_path: Path) 
         await rig.until("InstanceGroup", "shop-app", "BackOff", seconds=200)
         await rig.let_pass(3600 - rig.clock())
         starts = [each.created for each in rig.made()]
-        waits = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+        waits = [later - earlier for earlier, later in itertools.pairwise(starts)]
         # The first at once, then 10 s doubling to 5 min after the one before, ± 10 %; and 20 s of starting in any case.
         plain = [0.0, *(min(10.0 * 2**number, 300.0) for number in range(len(waits) - 1))]
         assert all(max(19.9, 0.9 * least) <= wait <= max(20, 1.1 * least) + 5 for least, wait in zip(plain, waits, strict=True)), waits

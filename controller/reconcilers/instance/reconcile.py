@@ -121,7 +121,7 @@ def _cloud(engine: Engine, instance: Instance, binding: Binding | None) -> Cloud
         ready=trouble is None,
         message=str(trouble) if trouble is not None else "",
         settle=timedelta(seconds=binding.driver.settle_seconds),
-        room=engine.launcher.has_room(instance, binding, cloud.spec.max_instances),
+        room=instance.status.launch is not None or engine.launcher.has_room(instance, binding, cloud.spec.max_instances),
         limit=cloud.spec.max_instances,
     )
 

@@ -215,7 +215,8 @@ def _steady(o: Observed) -> Plan:
     live = tuple(each for each in o.instances if not each.metadata.deleting)
     want = wanted(o.group)
     surplus = _surplus(o, live, want)
-    replacing = _replacing(o, tuple(each for each in live if each not in surplus))
+    going = {each.metadata.name for each in surplus}
+    replacing = _replacing(o, tuple(each for each in live if each.metadata.name not in going))
     deficit = want - (len(live) - len(surplus) - len(replacing.now))
     creating, hold = _creating(o, deficit, replacing.now)
     actions: list[Action] = [

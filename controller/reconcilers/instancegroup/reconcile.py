@@ -11,7 +11,7 @@ import uuid
 from controller import errors
 from controller.api import meta
 from controller.api.group import InstanceGroup
-from controller.api.instance import Batch, InstanceSpec
+from controller.api.instance import Batch, Instance, InstanceSpec
 from controller.api.reasons import Reason
 from controller.api.template import Health, Implementation, InstanceTemplate
 from controller.engine import clouds, metrics

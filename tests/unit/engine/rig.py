@@ -17,7 +17,7 @@ from controller.engine.launcher import Parts as LauncherParts
 from controller.engine.objects import Objects, dump
 from controller.engine.sweep import Parts as SweepParts
 from controller.engine.sweep import Policy, Sweep
-from controller.ports import CONTROLLER_TAG, Account, CloudConfig, Identity, Key, MachineId, Obj
+from controller.ports import CONTROLLER_TAG, Account, CloudConfig, Identity, Key, MachineId, Obj, Threads
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
 from tests.properties import build
@@ -50,9 +50,9 @@ class Rig:
     def _wake_groups(self) -> None:
         self.groups_woken += 1
 
-    def new_launcher(self) -> Launcher:
+    def new_launcher(self, threads: Threads = inline) -> Launcher:
         """As a new process has it: it remembers nothing."""
-        parts = LauncherParts(self.objects, self.clouds, InlineRenderer(), inline, loop.now, CONTROLLER, self.woken.append)
+        parts = LauncherParts(self.objects, self.clouds, InlineRenderer(), threads, loop.now, CONTROLLER, self.woken.append)
         return Launcher(parts)
 
     def driver(self) -> SimulatedCloud:

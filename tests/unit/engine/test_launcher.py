@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,23 +183,29 @@ def test_a_request_that_cannot_be_made_the_same_is_never_sent_again(tmp_path: Pa
     run(tmp_path, scenario)
 
 
+async def _never(*_: object) -> Any:
+    """Calls to a cloud that does not answer."""
+    await asyncio.Event().wait()
+
+
 def test_launches_prepared_at_once_do_not_pass_the_limit_together(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)
-        launched = 0
+        launcher = rig.new_launcher(_never)
+        tasks: list[asyncio.Task[None]] = []
         first = rig.instance()
         for index in range(5):
             batch = first.spec.batch.model_copy(update={"id": f"batch-{index}"})
             metadata = first.metadata.model_copy(update={"uid": f"uid-{index}"})
             each = first.model_copy(update={"spec": first.spec.model_copy(update={"batch": batch}), "metadata": metadata})
-            if rig.launcher.has_room(each, binding(rig), 3):
-                launched += 1
-                task = asyncio.create_task(rig.launcher.launch(each, binding(rig)))
+            if launcher.has_room(each, binding(rig), 3):
+                tasks.append(asyncio.create_task(launcher.launch(each, binding(rig))))
                 await asyncio.sleep(0)  # begun, and not at its end
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        assert launched == 3
-        assert rig.launcher.has_room(first, binding(rig), 3), "one that counts already may go on"
+        assert len(tasks) == 3
+        assert launcher.has_room(first, binding(rig), 3), "one that counts already may go on"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     run(tmp_path, scenario)
 

@@ -225,6 +225,33 @@ def test_oldest_seconds_tells_for_how_long_the_first_key_waits() -> None:
     assert loop.run(main()) == pytest.approx((0, 7, 0))
 
 
+def test_the_earliest_due_time_counts_and_wakes_once() -> None:
+    async def main() -> tuple[float, bool]:
+        queue: WorkQueue[str] = WorkQueue()
+        for seconds in (20, 5, 10, 40):
+            queue.add_after("key", seconds)
+        assert await queue.get() == "key"
+        at = loop.clock()
+        queue.done("key")
+        await asyncio.sleep(100)
+        return at, queue.idle
+
+    assert loop.run(main()) == (5, True)
+
+
+def test_what_a_user_did_comes_first() -> None:
+    async def main() -> list[str]:
+        queue: WorkQueue[str] = WorkQueue()
+        for key in "abc":
+            queue.add(key)
+        queue.add("u")
+        queue.add("u", Lane.USER)
+        queue.add("b", Lane.USER)
+        return [await queue.get() for _ in range(4)]
+
+    assert loop.run(main()) == ["u", "b", "a", "c"]
+
+
 @pytest.mark.parametrize("seconds", [pytest.param(0, id="zero"), pytest.param(-3, id="past")])
 def test_a_due_time_that_is_now_wakes_at_once(seconds: float) -> None:
     async def main() -> float:

@@ -1,0 +1,83 @@
+"""The table of figures, from results that are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.bench import report
+from tests.bench.idle import Idle, Quiet
+from tests.bench.local import Local
+from tests.bench.makespan import Makespan
+from tests.bench.reaction import Reaction
+from tests.bench.report import Results
+from tests.bench.scale import Cost, Scale
+
+COST = Cost(1.0, 0.0, 1.0, 500, 10, 100, 3, 203)
+STILL = Quiet(0, 0, 0, 240, 1.0, 3600.0)
+
+
+def scale(instances: int, cpu_seconds: float) -> Scale:
+    cost = replace(COST, cpu_seconds=cpu_seconds)
+    return Scale(instances, cost, cost, 0.5, 60.0, 70.0, 71.0)
+
+
+GOOD = Results(
+    makespans={"chain": [Makespan(105.0, 100.0, 9, 0.0, (0.5, 0.0, 0.0, 0.0, 0.0), 0.5)]},
+    scales={"1 service of 100": [scale(100, 1.0)], "1 service of 400": [scale(400, 8.0)]},
+    idle=Idle(1000, STILL, STILL),
+    reactions={"quiet": [Reaction(1.0, 2.0, 3.0)]},
+    local=Local(5.0, 1.0, 2.0, 4.0),
+)
+
+
+def missed(results: Results) -> list[str]:
+    return [each.what for each in report.missed(report.sections(results))]
+
+
+def test_nothing_is_missed_where_all_goals_are_met() -> None:
+    assert missed(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        pytest.param(
+            replace(GOOD, makespans={"chain": [*GOOD.makespans["chain"], Makespan(111.0, 100.0, 9, 0.0, (0.0,) * 5, 0.0)]}),
+            ["chain"],
+            id="one slow run of two",
+        ),
+        pytest.param(replace(GOOD, idle=replace(GOOD.idle, hour=replace(STILL, writes=1))), ["hour: writes and events"], id="a write"),
+        pytest.param(replace(GOOD, idle=replace(GOOD.idle, hour=replace(STILL, events=1))), ["hour: writes and events"], id="an event"),
+        pytest.param(replace(GOOD, idle=replace(GOOD.idle, hour=replace(STILL, lists=301))), ["hour: lists of the cloud"], id="many lists"),
+        pytest.param(
+            replace(GOOD, idle=replace(GOOD.idle, restart=replace(STILL, mutating_calls=1))),
+            ["restart: calls that change the cloud"],
+            id="a call after a restart",
+        ),
+        pytest.param(
+            replace(GOOD, local=Local(5.0, 1.0, 2.0, 27.0)), ["killed → replaced by a Ready one, less its own boot, s"], id="healed late"
+        ),
+    ],
+)
+def test_a_goal_is_missed_by_the_worst_run(results: Results, expected: Sequence[str]) -> None:
+    assert missed(results) == expected
+
+
+def test_growth_compares_the_cost_of_one_instance() -> None:
+    rows = {each.what: each.value for section in report.sections(GOOD) for each in section.figures}
+    assert rows["up: CPU an Instance at 400 ÷ at 100"] == "2.00 (1 is linear, 4 quadratic)"
+
+
+def test_the_page_says_what_was_missed() -> None:
+    results = replace(GOOD, idle=replace(GOOD.idle, hour=replace(STILL, writes=1)))
+    page = report.markdown(report.sections(results), "a machine")
+    assert "| hour: writes and events | 1 + 0 | 0: **missed** |" in page
+    assert "| restart: writes and events | 0 + 0 | 0: met |" in page
+
+
+def test_a_spread_names_the_noise() -> None:
+    assert report.spread([3.0, 1.0, 2.0]) == "2.0 (1.0 to 3.0, 3 runs)"
+    assert report.spread([1.0], " s") == "1.0 s"
