@@ -77,6 +77,7 @@ class Clouds:
         self._waiting: dict[Key, None] = {}
         self._live: dict[Account, tuple[Inventory, int, set[Identity]]] = {}
         self._version = 0
+        self._concern: tuple[object, ...] = ()
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
         self._around = Surroundings(threads, now, self._expected, self._wake_identity, wake, self._moved)
         objects.listen(self._index)
@@ -178,7 +179,15 @@ class Clouds:
             for instance in self._objects.models("Instance", Instance):
                 if cloud_key(instance) in here:
                     self._wake(Key("Instance", instance.metadata.namespace, instance.metadata.name))
-        self.wake_groups()
+        concern = self._concern_of_groups()
+        if everybody or concern != self._concern:
+            self._concern = concern
+            self.wake_groups()
+
+    def _concern_of_groups(self) -> tuple[object, ...]:
+        """What groups read of the lists. All else reaches them through their Instances."""
+        inventories = self._inventories.values()
+        return (self.suspects(), *((str(each.trouble), each.duplicates()) for each in inventories))
 
     def _index(self, old: Obj | None, new: Obj | None) -> None:
         for obj, present in ((old, False), (new, True)):

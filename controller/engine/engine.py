@@ -251,6 +251,7 @@ class Engine:
 
     async def say(self, key: Key, type: Any, reason: Reason, message: str) -> None:
         """Record an event about the object: what has changed, once."""
+        log.log(logging.INFO if type == "Normal" else logging.WARNING, "%s: %s", reason.value, message)
         obj = self.objects.get(key)
         if obj is not None:
             await self.objects.event(Event(key, obj["metadata"]["uid"], type, reason.value, message))

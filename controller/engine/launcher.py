@@ -18,11 +18,13 @@ from controller.api.reasons import Reason
 from controller.engine import metrics, request
 from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
 from controller.engine.objects import Objects, dump
-from controller.ports import Account, Identity, Key, LaunchRequest, Now, Renderer, Threads
+from controller.logs import bound
+from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Renderer, Threads
 from controller.reconcilers.instance.plan import Attempt, Sent
 
 log = logging.getLogger(__name__)
 
+MAY_NOT_ACT = "this process may not act for its store: its lock was lost, or the state file was copied or moved (see --moved)"
 #: What each refusal means for the launch. Nothing was made in any of these cases (contract of CloudDriver.create).
 _REFUSED: dict[type[errors.CloudError], Reason] = {
     errors.NoCapacity: Reason.NO_CAPACITY,
@@ -163,7 +165,7 @@ class Launcher:
 
     async def _holds(self) -> None:
         if not await self._parts.objects.store.holds():
-            raise request.NotNow(Reason.FROZEN, "this process may not act for its store any more")
+            raise request.NotNow(Reason.FROZEN, MAY_NOT_ACT)
 
     async def _record(self, key: Key, launch: Launch) -> None:
         """Write the intent at the version seen, and see it acknowledged. Whatever happens, nothing was sent before."""
@@ -183,16 +185,23 @@ class Launcher:
 
     async def _carry(self, instance: Instance, binding: Binding, prepared: LaunchRequest) -> None:
         uid, now = instance.metadata.uid, self._parts.now
-        try:
-            outcomes = await self._call(binding, "create", lambda: binding.driver.create((prepared,)))
-            outcome = outcomes[0] if len(outcomes) == 1 else errors.Transient(f"{len(outcomes)} answers to one request")
-        except errors.CloudError as error:
-            outcome = error
+        with bound(kind="Instance", namespace=instance.metadata.namespace, name=instance.metadata.name):
+            outcome = await self._outcome(binding, prepared)
         self._attempts[uid] = replace(_attempt(outcome), at=now())
-        if isinstance(outcome, errors.CloudError):
-            log.warning("Launching %s failed: %s", instance.metadata.name, outcome)
         binding.inventory.hurry()
         self._parts.wake(Key("Instance", instance.metadata.namespace, instance.metadata.name))
+
+    async def _outcome(self, binding: Binding, prepared: LaunchRequest) -> Launched | errors.CloudError:
+        try:
+            outcomes = await self._call(binding, "create", lambda: binding.driver.create((prepared,)))
+            outcome: Launched | errors.CloudError = (
+                outcomes[0] if len(outcomes) == 1 else errors.Transient(f"{len(outcomes)} answers to one request")
+            )
+        except errors.CloudError as error:
+            outcome = error
+        if isinstance(outcome, errors.CloudError):
+            log.warning("The launch failed: %s", outcome)
+        return outcome
 
     async def _call(self, binding: Binding, action: str, call: Callable[[], Any]) -> Any:
         return await metrics.cloud_call(self._parts.threads, binding.inventory.account, action, call)

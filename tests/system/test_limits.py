@@ -53,6 +53,21 @@ def test_a_raised_limit_goes_on_and_a_failed_machine_is_replaced_within_it(tmp_p
     assert _most_live(play(tmp_path, main)) == 5
 
 
+def test_room_that_another_service_leaves_is_taken_at_once(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(maxInstances=2), template("app"), infrastructure(service("app", scaling={"min": 0})))
+        await rig.wait(rig.ready)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 2}})
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 2)
+        await rig.make(template("web"), infrastructure(service("web"), name="other"))
+        await rig.until("Instance", "other-web-0", "LimitReached", seconds=30)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 1}})
+        await rig.wait(lambda: len(rig.live("web")) == 1, 30)
+        assert len(rig.world.live()) == 2
+
+    assert _most_live(play(tmp_path, main)) == 2
+
+
 def test_the_limit_counts_both_clouds_of_one_account(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.make(

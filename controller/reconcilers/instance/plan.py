@@ -499,4 +499,6 @@ def _failing(phase: str, reason: Reason, message: str, machine: Machine) -> Stan
 
 
 def _going(o: Observed, reason: Reason, message: str) -> Stand:
-    return Stand("Ending", reason, message, next(iter(_all(o)), None))
+    # Its states on the way down are not written: nobody waits for them, and a fleet that goes would write each of them.
+    machine = None if o.instance.status.machine is not None else next(iter(_all(o)), None)
+    return Stand("Ending", reason, message, machine)

@@ -13,7 +13,7 @@ from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance, Launch
 from controller.api.reasons import Reason
-from controller.engine import metrics, prober
+from controller.engine import launcher, metrics, prober
 from controller.engine.clouds import Binding, cloud_key, identity_of
 from controller.engine.engine import Engine
 from controller.engine.objects import dump
@@ -56,14 +56,18 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
             await _release(engine, key, instance, action)
             return None
         await _act(engine, key, instance, binding, action)
-    await _report(engine, key, todo)
-    if todo.stand.reason is Reason.LIMIT_REACHED:
+    fresh = engine.objects.model(key, Instance)
+    if fresh is None:
+        return None
+    # What is reported is how it stands after the acts, with what came of them.
+    seen = plan(_gather(engine, fresh, binding)) if todo.actions else todo
+    await _report(engine, key, seen)
+    if seen.stand.reason is Reason.LIMIT_REACHED:
         engine.clouds.wait_for_room(key)
-    if any(isinstance(each, Record) for each in todo.actions):
+    if todo.actions and seen.actions:
         return 0.0  # nothing else wakes it: its machine has not changed, and a write of its own does not
-    _await_proof(engine, key, engine.objects.model(key, Instance) or instance, binding)
-    again = plan(_gather(engine, instance, binding)).again if todo.actions else todo.again
-    return None if again is None else max(0.05, (again - engine.ports.now()).total_seconds())
+    _await_proof(engine, key, fresh, binding)
+    return None if seen.again is None else max(0.05, (seen.again - engine.ports.now()).total_seconds())
 
 
 # --- gather ---------------------------------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ async def _terminate(engine: Engine, instance: Instance, binding: Binding, ids: 
     uid = instance.metadata.uid
     acts = engine.memory.acts.get(uid, Acts())
     if not await engine.objects.store.holds():
-        engine.memory.acts[uid] = replace(acts, trouble="this process may not act for its store any more")
+        engine.memory.acts[uid] = replace(acts, trouble=launcher.MAY_NOT_ACT)
         return
     try:
         results = await metrics.cloud_call(engine.ports.threads, binding.inventory.account, "delete", lambda: binding.driver.delete(ids))

@@ -24,7 +24,7 @@ from controller.engine.engine import Engine
 from controller.ports import Account, Key, Machine, RenderRequest
 from controller.reconcilers import graph
 from controller.reconcilers.graph import Problem
-from controller.reconcilers.infrastructure.plan import recorded_edges
+from controller.reconcilers.infrastructure.plan import group_name, recorded_edges
 from controller.reconcilers.instancegroup import inputs, revision
 from controller.reconcilers.instancegroup.plan import Dependency, Hold, Observed, Unclaimed, failed, ready
 
@@ -221,11 +221,14 @@ async def _trial(engine: Engine, group: InstanceGroup, text: str, told: dict[str
 
 # --- the surroundings -----------------------------------------------------------------------------------------------
 def _dependencies(engine: Engine, group: InstanceGroup) -> dict[str, InstanceGroup | None]:
+    """The groups of the services depended on, by their names; None where there is none of this Infrastructure's."""
     owner = next((each for each in group.metadata.owner_references if each.kind == "Infrastructure"), None)
-    keys = engine.objects.children(owner.uid, "InstanceGroup") if owner is not None else []
-    siblings = [each for each in (engine.objects.model(key, InstanceGroup) for key in keys) if each is not None]
-    by_service = {each.spec.service: each for each in siblings}
-    return {each.service: by_service.get(each.service) for each in group.spec.depends_on}
+    found: dict[str, InstanceGroup | None] = {}
+    for each in group.spec.depends_on:
+        name = group_name(group.spec.infrastructure.name, each.service)
+        other = engine.objects.model(Key("InstanceGroup", group.metadata.namespace, name), InstanceGroup)
+        found[each.service] = other if other is not None and owner is not None and other.metadata.owned_by(owner.uid) else None
+    return found
 
 
 def _dependency(service: str, other: InstanceGroup | None) -> Dependency:

@@ -168,11 +168,11 @@ def plan(o: Observed) -> Plan:
         return _ending(o)
     if meta.FINALIZER not in o.group.metadata.finalizers:
         return Plan((AddFinalizer(),), wanted(o.group), Hold(Reason.RECONCILING, "its finalizer is put back"), o.group.status.replacement)
-    if o.group.spec.paused:
-        return Plan((), wanted(o.group), Hold(Reason.PAUSED, "spec.paused of the Infrastructure is true"), o.group.status.replacement)
     scale_in = _scale_in(o)
     if scale_in:
         return Plan(scale_in, wanted(o.group), Hold(Reason.SCALING, "an Instance is scaled in"), o.group.status.replacement)
+    if o.group.spec.paused:
+        return Plan((), wanted(o.group), Hold(Reason.PAUSED, "spec.paused of the Infrastructure is true"), o.group.status.replacement)
     return _steady(o)
 
 
