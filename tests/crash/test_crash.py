@@ -1,7 +1,7 @@
 """A crash, or a lost reply, at every call over a port: nothing is made twice, nothing is left over, the end is the same.
 
-`make test` hits every call that changes something, on a cloud with tokens in all modes and on one with fences where a reply is
-lost. `make test-crash` (CRASH=all) hits every call there is, on both.
+`make test` hits every call that changes something, on a cloud with tokens and on one with fences. `make test-crash` (CRASH=all)
+hits every call there is, in every mode, on both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ ALL = os.environ.get("CRASH") == "all"
 #: The tests of one scenario are split, so that they run side by side.
 PARTS = 4 if ALL else 2
 CLOUDS = ("token", "fence")
-MODES = {"token": tuple(Mode), "fence": tuple(Mode) if ALL else (Mode.CRASH_AFTER, Mode.LOST_REPLY)}
+MODES = {
+    "token": tuple(Mode) if ALL else (Mode.CRASH_BEFORE, Mode.CRASH_AFTER, Mode.LOST_REPLY),
+    "fence": tuple(Mode) if ALL else (Mode.CRASH_AFTER,),
+}
 
 
 def settings(cloud: str) -> Settings:

@@ -21,6 +21,8 @@ from controller.ports import Machine, MachineId, MachineState
 BURNT = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID, Reason.LAUNCH_LOST})
 #: How long after asking a cloud to end a machine it is asked again.
 TERMINATE_AGAIN = timedelta(seconds=20)
+#: What a launch that is sent again was answered.
+_TRIED_AGAIN = frozenset({Reason.DENIED.value, Reason.THROTTLED.value, Reason.CLOUD_UNREACHABLE.value})
 _ENDS = "the cloud ends the machine"
 #: States in which a machine needs no further call to end.
 ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
@@ -242,7 +244,9 @@ def _outcome_unknown(o: Observed) -> Plan:
     launching = _waiting(Reason.LAUNCHING, "the cloud's answer is awaited", launched=False)
     match o.attempt.sent:
         case Sent.IN_FLIGHT:
-            return Plan((), launching)
+            # While the same call is tried again, what the last answer was stays said: a status must not flap.
+            said = condition(o.instance.status.conditions, "Launched")
+            return Plan((), _keep(o) if said is not None and said.reason in _TRIED_AGAIN else launching)
         case Sent.REFUSED:
             reason = o.attempt.reason or Reason.CLOUD_INVALID
             return Plan((), _lost(reason, o.attempt.message))

@@ -42,6 +42,9 @@ from controller.reconcilers.instance.plan import (
     Launch as LaunchNow,
 )
 
+#: How soon an act that failed is tried again.
+FAILED_ACT_SECONDS = 2.0
+
 
 async def reconcile(engine: Engine, key: Key) -> float | None:
     instance = engine.objects.model(key, Instance)
@@ -50,7 +53,6 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     binding = engine.clouds.binding(cloud_key(instance))
     observed = _gather(engine, instance, binding)
     todo = plan(observed)
-    _probe(engine, key, instance, todo.stand, binding)
     for action in todo.actions:
         if isinstance(action, Release):
             await _release(engine, key, instance, action)
@@ -61,12 +63,15 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         return None
     # What is reported is how it stands after the acts, with what came of them.
     seen = plan(_gather(engine, fresh, binding)) if todo.actions else todo
+    _probe(engine, key, fresh, seen.stand, binding)
     await _report(engine, key, seen)
     if seen.stand.reason is Reason.LIMIT_REACHED:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:
-        return 0.0  # nothing else wakes it: its machine has not changed, and a write of its own does not
-    _await_proof(engine, key, fresh, binding)
+        # Nothing else wakes it: its machine has not changed, and a write of its own does not. An act that is due again
+        # although it was done has failed.
+        return FAILED_ACT_SECONDS if seen.actions == todo.actions else 0.0
+    _await_proof(engine, key, engine.objects.model(key, Instance) or fresh, binding)
     return None if seen.again is None else max(0.05, (seen.again - engine.ports.now()).total_seconds())
 
 
