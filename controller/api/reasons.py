@@ -197,7 +197,7 @@ HELP: dict[Reason, tuple[str, str]] = {
     ),
     Reason.UNKNOWN_VARIABLE: (
         "A template reads a variable that nobody defines.",
-        "Define it on the template, the service or the Infrastructure.",
+        "Define it on the template, the service or the Infrastructure, or let the template do without it by `default('…')`.",
     ),
     Reason.TEMPLATE_INVALID: ("The template cannot be rendered; the message names line and column.", "Correct the template."),
     Reason.USER_DATA_TOO_LARGE: (

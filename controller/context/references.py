@@ -124,13 +124,15 @@ class Reads:
     """Which variables and services a template names, and whether it reads anything of `instance`.
 
     `dynamic`: some access cannot be told without rendering (`services[name]`, `for s in services`); then the template
-    counts as reading every variable and every service it depends on. A name inside `default` or `is defined` counts too.
+    counts as reading every variable and every service it depends on. `optional` are the variables that the template can do
+    without: it asks `is defined` of them or gives a `default`.
     """
 
     variables: frozenset[str]
     services: frozenset[str]
     instance: bool
     dynamic: bool
+    optional: frozenset[str] = frozenset()
 
 
 def parse(template: str, name: str) -> nodes.Template:
@@ -162,7 +164,7 @@ def inspect(tree: nodes.Template, name: str) -> Reads:
         walk.visit(tree, frozenset[str]())
     except RecursionError:
         raise too_deep(name) from None
-    return Reads(frozenset(walk.variables), frozenset(walk.services), walk.instance, walk.dynamic)
+    return Reads(frozenset(walk.variables), frozenset(walk.services), walk.instance, walk.dynamic, frozenset(walk.optional))
 
 
 def mistake(name: str, line: int, why: str) -> errors.TemplateError:
@@ -243,6 +245,7 @@ class _Walk(NodeVisitor):
     assigned: frozenset[str]
     variables: set[str] = field(default_factory=set[str])
     services: set[str] = field(default_factory=set[str])
+    optional: set[str] = field(default_factory=set[str])
     instance: bool = False
     dynamic: bool = False
 
@@ -309,11 +312,15 @@ class _Walk(NodeVisitor):
     def visit_Filter(self, node: nodes.Filter, bound: frozenset[str]) -> None:
         if node.name not in FILTERS:
             raise self._error(node, f"unknown filter {node.name}; in reach: {', '.join(sorted(FILTERS))}")
+        if node.name in ("default", "d"):
+            self._may_lack(node.node)
         self.generic_visit(node, bound)
 
     def visit_Test(self, node: nodes.Test, bound: frozenset[str]) -> None:
         if node.name not in TESTS:
             raise self._error(node, f"unknown test {node.name}; in reach: {', '.join(sorted(TESTS))}")
+        if node.name in ("defined", "undefined"):
+            self._may_lack(node.node)
         self.generic_visit(node, bound)
 
     def _alone(self, node: nodes.Node, bound: frozenset[str]) -> None:
@@ -341,6 +348,15 @@ class _Walk(NodeVisitor):
         if not isinstance(node, nodes.Name):
             return None
         return {"variables": self.variables, "services": self.services}.get(node.name)
+
+    def _may_lack(self, node: nodes.Node | None) -> None:
+        match node:
+            case nodes.Getattr(node=nodes.Name(name="variables"), attr=name):
+                self.optional.add(name)
+            case nodes.Getitem(node=nodes.Name(name="variables"), arg=nodes.Const(value=str(name))):
+                self.optional.add(name)
+            case _:
+                return
 
     def _bindable(self, name: str, node: nodes.Node) -> None:
         if name in _FIXED:

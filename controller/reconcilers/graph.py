@@ -27,7 +27,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class TemplateFacts:
-    """What planning needs to know of an InstanceTemplate: what it reads and defines, and its implementations' clouds."""
+    """What planning needs to know of an InstanceTemplate: what it cannot do without, what it defines, its implementations' clouds."""
 
     reads_services: frozenset[str] = frozenset()
     reads_variables: frozenset[str] = frozenset()

@@ -115,7 +115,7 @@ def template_facts(template: InstanceTemplate, text: str) -> TemplateFacts:
         return TemplateFacts(problem=Problem(Reason.TEMPLATE_INVALID, str(error)))
     return TemplateFacts(
         reads_services=reads.services,
-        reads_variables=reads.variables,
+        reads_variables=reads.variables - reads.optional,
         defines_variables=frozenset(each.name for each in template.spec.variables),
         clouds=tuple((each.cloud_ref.name, each.arm()[0]) for each in template.spec.implementations),
     )

@@ -8,8 +8,8 @@ from controller import errors
 from controller.context.references import Reads, parse, reads, spelling
 
 
-def _reads(variables: str = "", services: str = "", instance: bool = False, dynamic: bool = False) -> Reads:
-    return Reads(frozenset(variables.split()), frozenset(services.split()), instance, dynamic)
+def _reads(variables: str = "", services: str = "", instance: bool = False, dynamic: bool = False, optional: str = "") -> Reads:
+    return Reads(frozenset(variables.split()), frozenset(services.split()), instance, dynamic, frozenset(optional.split()))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,10 @@ def _reads(variables: str = "", services: str = "", instance: bool = False, dyna
         pytest.param("{{ services['items'].address }}", _reads(services="items"), id="service-called-items"),
         pytest.param("{% set s = services %}{{ s.db.address }}", _reads(dynamic=True), id="renamed"),
         pytest.param("{{ variables | tojson }}", _reads(dynamic=True), id="all-variables"),
-        pytest.param("{{ variables.a | default(variables.b) }}", _reads("a b"), id="default"),
-        pytest.param("{% if variables.a is defined %}{% endif %}", _reads("a"), id="is-defined"),
+        pytest.param("{{ variables.a | default(variables.b) }}", _reads("a b", optional="a"), id="default"),
+        pytest.param("{{ variables['a'] | d }}{{ variables.a }}", _reads("a", optional="a"), id="default-by-subscript"),
+        pytest.param("{{ (variables.a ~ 'x') | default('b') }}", _reads("a"), id="default-of-what-reads-it"),
+        pytest.param("{% if variables.a is defined %}{% endif %}", _reads("a", optional="a"), id="is-defined"),
         pytest.param("{{ cut(variables.a, 0, 3) | b64encode }}", _reads("a"), id="cut"),
         pytest.param("{{ instance.index }}", _reads(instance=True), id="instance"),
         pytest.param("{% set i = instance %}{{ i.index }}", _reads(instance=True), id="instance-renamed"),
