@@ -7,18 +7,21 @@ under older rules stays writable).
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import cel
 import jsonschema_rs
 
 from controller import errors
 from controller.stores import merge
+
+if TYPE_CHECKING:
+    import cel
 
 Json = Any
 _ABSENT: Json = object()
@@ -30,7 +33,7 @@ _SHOWN_CHARACTERS = 120
 class _Rule:
     """One CEL rule. At the root only the `parts` that it names are handed over: converting the whole costs 0.5 ms."""
 
-    program: cel.Program
+    text: str
     message: str
     transition: bool
     parts: frozenset[str]
@@ -41,7 +44,7 @@ class _Rule:
         if self.transition:
             values["oldSelf"] = self._trimmed(old)
         try:
-            return self.program.execute(values) is True
+            return _program(self.text).execute(values) is True
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             return f"rule evaluation error: {error}"
 
@@ -129,6 +132,14 @@ def _node(schema: Mapping[str, Any], path: tuple[str, ...]) -> _Node:
     )
 
 
+@functools.cache
+def _program(text: str) -> cel.Program:
+    """The rule, compiled when it is first asked: the library takes 0.3 CPU-s to load, and most commands ask none."""
+    import cel
+
+    return cel.compile(text)
+
+
 def _rule(rule: Mapping[str, str], path: tuple[str, ...]) -> _Rule:
     text = rule["rule"]
     transition = "oldSelf" in text
@@ -136,7 +147,7 @@ def _rule(rule: Mapping[str, str], path: tuple[str, ...]) -> _Rule:
         raise errors.UsageError(f"a rule with oldSelf stands at the root or at .spec, not at {_shown(path)}: {text}")
     whole = re.search(r"\b(?:self|oldSelf)\b(?!\.)", text) is not None
     parts = frozenset(re.findall(r"\b(?:self|oldSelf)\.(\w+)", text)) if not path and not whole else frozenset[str]()
-    return _Rule(cel.compile(text), rule.get("message", f"failed rule: {text}"), transition, parts)
+    return _Rule(text, rule.get("message", f"failed rule: {text}"), transition, parts)
 
 
 # --- defaults -------------------------------------------------------------------------------------------------------
