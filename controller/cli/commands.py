@@ -36,6 +36,7 @@ class DeleteOptions:
     everything: bool
     instance: str | None
     scale_in: bool
+    files: tuple[str, ...]
     timeout: float | None
     quiet: bool
 
@@ -139,40 +140,63 @@ async def scale(path: Path, moved: bool, infrastructure: str, service: str, repl
         try:
             await desk.change(key, {"spec": {"replicas": replicas}})
         except errors.ObjectNotFound:
-            raise errors.UsageError(f"{infrastructure} has no service {service} that has come up yet") from None
+            raise errors.UsageError(f"{infrastructure} has no service {service}, or it was not begun yet") from None
         click.echo(f"{infrastructure}/{service}: {replicas} wanted")
     return 0
 
 
 async def delete(path: Path, moved: bool, options: DeleteOptions) -> int:
-    chosen = [bool(options.infrastructure), options.everything, bool(options.instance)]
+    chosen = [bool(options.infrastructure), options.everything, bool(options.instance), bool(options.files)]
     if sum(chosen) != 1:
-        raise errors.UsageError("name one infrastructure, or --all, or --instance NAME")
+        raise errors.UsageError("name one infrastructure, or --all, or --instance NAME, or -f FILE")
     if options.scale_in and not options.instance:
         raise errors.UsageError("--scale-in goes with --instance")
+    named = [desktop.key_of(each) for each in documents.load(options.files)] if options.files else []
     logs.configure("text", "error")
     async with desktop.run(Settings(path, moved), join=True) as desk:
         _say_frozen(desk)
         if options.instance:
             return await _delete_instance(desk, options.instance, options)
-        return await _delete_infrastructures(desk, options)
+        if named:
+            return await _delete_documents(desk, named, options)
+        names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
+        if options.infrastructure is not None:
+            if options.infrastructure not in names:
+                raise errors.UsageError(_no_infrastructure(desk, options.infrastructure))
+            names = [options.infrastructure]
+        return await _delete_all(desk, [Key("Infrastructure", "default", name) for name in names], options)
 
 
-async def _delete_infrastructures(desk: Desktop, options: DeleteOptions) -> int:
-    names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
-    if options.infrastructure is not None:
-        if options.infrastructure not in names:
-            raise errors.UsageError(_no_infrastructure(desk, options.infrastructure))
-        names = [options.infrastructure]
-    for name in names:
+async def _delete_documents(desk: Desktop, named: list[Key], options: DeleteOptions) -> int:
+    """The infrastructures, and then what they were made from: their machines need the Clouds to end."""
+    infrastructures = [key for key in named if key.kind == "Infrastructure"]
+    rest = [key for key in named if key.kind != "Infrastructure"]
+    _must_be_idle(desk, {key.name for key in infrastructures}, {key.name for key in rest if key.kind == "Cloud"})
+    code = await _delete_all(desk, infrastructures, options)
+    return code or await _delete_all(desk, rest, options)
+
+
+def _must_be_idle(desk: Desktop, going: set[str], clouds: set[str]) -> None:
+    for each in desk.objects.list("Instance"):
+        cloud, user = each["spec"]["implementation"]["cloudRef"]["name"], each["spec"]["infrastructure"]["name"]
+        if cloud in clouds and user not in going:
+            raise errors.UsageError(f"Cloud {cloud} has machines of infrastructure {user} too; delete that first")
+
+
+async def _delete_all(desk: Desktop, keys: list[Key], options: DeleteOptions) -> int:
+    found: list[Key] = []
+    for key in keys:
         with contextlib.suppress(errors.ObjectNotFound):
-            await desk.delete(Key("Infrastructure", "default", name))
+            await desk.delete(key)
+            found.append(key)
 
     def gone() -> bool:
-        return all(desk.find("Infrastructure", name) is None for name in names)
+        return all(desk.find(key.kind, key.name) is None for key in found)
 
+    names = [key.name for key in found if key.kind == "Infrastructure"]
     if await follow.until(desk, names, gone, seconds=options.timeout, quiet=options.quiet):
-        click.echo(f"{', '.join(names) or 'nothing'} deleted")
+        said = ", ".join(key.name if key.kind == "Infrastructure" else f"{key.kind} {key.name}" for key in found)
+        click.echo(f"{said or 'nothing'} deleted")
         return 0
     click.echo(f"error: not gone within {options.timeout:g} s; the same command goes on where it was", err=True)
     return NOT_REACHED

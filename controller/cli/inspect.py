@@ -56,7 +56,7 @@ async def status(path: Path, moved: bool, names: tuple[str, ...], options: Statu
         elif not rows():
             click.echo("no infrastructure; `occopus up -f FILE` makes one")
         elif not options.wait:
-            show.console().print(show.tree(rows()))
+            show.print_tree(rows())
         return 0 if all(row.ready for row in rows()) else NOT_REACHED
 
 
@@ -120,7 +120,7 @@ async def _console(desk: Desktop, instance: Instance, machine: MachineId) -> str
     if plugin is None:
         raise errors.UsageError(f"no driver for {kind} is installed")
     reference: dict[str, str] = arm.get("credentials", {}).get("secretRef", {})
-    secret = await request.secret_data(desk.objects, "default", reference["name"]) if reference else {}
+    secret = request.texts(await request.secret(desk.objects, "default", reference["name"])) if reference else {}
     directory = str(desk.settings.path.parent)
     driver = plugin.open(CloudConfig(arm, secret, desk.store.controller_id, directory, allow_local=True, ambient_credentials=True))
     return await assembly.CallThreads()(lambda: driver.console(machine), kind)

@@ -141,6 +141,9 @@ def scale(state: State, infrastructure: str, service: str, replicas: int) -> Non
 @click.option("--all", "everything", is_flag=True, help="Delete all infrastructures.")
 @click.option("--instance", help="Delete this one Instance instead; its group makes another.")
 @click.option("--scale-in", is_flag=True, help="With --instance: lower the number of machines instead of replacing it.")
+@click.option(
+    "-f", "--file", "files", multiple=True, help="Delete the documents of this file: infrastructures first, then their Clouds and the rest."
+)
 @_timeout
 @_quiet
 @click.pass_obj

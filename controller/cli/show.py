@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -38,6 +39,17 @@ def tree(rows: list[InfrastructureRow], elapsed: dict[str, float] | None = None)
                 branch = ("   " if last else "│  ") + ("└─ " if at == len(service.instances) - 1 else "├─ ")
                 _add(table, branch, instance.name, *_instance(instance), instance, (elapsed or {}).get(instance.name))
     return table
+
+
+def print_tree(rows: list[InfrastructureRow]) -> None:
+    """The tree on standard output; without trailing blanks where that is no terminal."""
+    out = console()
+    if out.is_terminal:
+        out.print(tree(rows))
+        return
+    with out.capture() as captured:
+        out.print(tree(rows))
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _service(row: ServiceRow) -> tuple[str, str, str]:

@@ -122,6 +122,22 @@ def test_delete_shows_its_order_and_deletes_one_or_all_or_nothing(desk: Desk) ->
     assert "there is none" in desk.refused(2, "delete", "chain")
 
 
+def test_delete_by_file_takes_what_the_infrastructure_was_made_from_too(desk: Desk) -> None:
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {password: x}\n---\n"
+    mine = desk.write("mine.yaml", CLOUD + template() + secret + infrastructure("mine", service("only")))
+    other = desk.write("other.yaml", infrastructure("other", service("only")))
+    desk.occopus("up", "-f", mine, "-f", other, *TIMEOUT)
+    assert "machines of infrastructure other" in desk.refused(2, "delete", "-f", mine)
+    assert {each["metadata"]["name"] for each in desk.objects("infra")} == {"mine", "other"}, "nothing was deleted"
+    assert "other deleted" in desk.occopus("delete", "-f", other, *TIMEOUT)
+    said = desk.occopus("delete", "-f", mine, *TIMEOUT)
+    assert said.index("mine deleted") < said.index("Cloud here, InstanceTemplate plain, Secret keys deleted")
+    assert [each for kind in ("cloud", "it", "infra", "inst") for each in desk.objects(kind)] == []
+    assert "no Secret" in desk.refused(2, "get", "secret", "keys")
+    assert {each["state"] for each in desk.machines()} == {"terminated"}
+    assert "nothing deleted" in desk.occopus("delete", "-f", mine)
+
+
 def test_an_instance_and_its_launch_are_never_changed(desk: Desk) -> None:
     up(desk, CLOUD + template() + infrastructure("chain", service("only")))
 
