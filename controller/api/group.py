@@ -61,6 +61,7 @@ class Replacement(Model):
 
     consecutive: int = Field(default=0, description="Replacements since the group was last well.", ge=0)
     time: datetime = Field(description="When the last one was begun.")
+    due: datetime | None = Field(default=None, description="When the next one may begin, while something that failed waits for it.")
 
 
 class InstanceGroupStatus(Status):

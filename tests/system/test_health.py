@@ -32,14 +32,28 @@ def test_never_healthy_is_replaced_with_a_back_off_that_doubles(tmp_path: Path) 
         await rig.let_pass(3600 - rig.clock())
         starts = [each.created for each in rig.made()]
         waits = [later - earlier for earlier, later in itertools.pairwise(starts)]
-        # The first at once, then 10 s doubling to 5 min after the one before, ± 10 %; and 20 s of starting in any case.
+        # After 20 s of starting the first goes at once, the next after 10 s doubling to 5 min, ± 10 %.
         plain = [0.0, *(min(10.0 * 2**number, 300.0) for number in range(len(waits) - 1))]
-        assert all(max(19.9, 0.9 * least) <= wait <= max(20, 1.1 * least) + 5 for least, wait in zip(plain, waits, strict=True)), waits
-        # 20 + 20 + 20 + 40 + 80 + 160 s, then 300 s each ± 10 %: 6 replacements in 340 s and 9 to 12 in the rest of the hour.
-        assert 1 + 6 + 9 <= len(starts) <= 1 + 6 + 12
+        assert all(19.9 + 0.9 * least <= wait <= 20 + 1.1 * least + 5 for least, wait in zip(plain, waits, strict=True)), waits
+        # 20 + 30 + 40 + 60 + 100 + 180 s, then 320 s each ± 30 s: 6 replacements in 430 s and 8 to 11 in the rest of the hour.
+        assert 1 + 6 + 8 <= len(starts) <= 1 + 6 + 11
         assert 1 <= await rig.told("BackOff", "shop-app") <= len(starts)
         # Never more than the old one that ends and the new one that begins.
         assert max(rig.world.most_live_of_service().values()) <= 2
+
+    play(tmp_path, main, steady(boot=5, health=5))
+
+
+def test_the_back_off_shows_where_starting_takes_longer_than_it(tmp_path: Path) -> None:
+    """The default of 600 s to start is longer than the longest wait."""
+
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: True
+        await rig.make(*_ill(startup=600))
+        await rig.let_pass(3600)
+        waits = [later.created - earlier.created for earlier, later in itertools.pairwise(rig.made())]
+        assert len(waits) >= 4, waits
+        assert all(599.9 + least <= wait <= 630 + least for least, wait in zip((0, 9, 18, 36), waits[:4], strict=True)), waits
 
     play(tmp_path, main, steady(boot=5, health=5))
 

@@ -7,6 +7,7 @@ one) makes another. What brakes it (`Replacement`, the annotation `replaces`) is
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,7 +17,7 @@ from controller.api.instance import Instance
 from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.ports import Identity, Machine
-from controller.reconcilers.instance.plan import BURNT
+from controller.reconcilers.instance.observed import BURNT
 
 #: Reasons of an Instance's Ready condition at which it is replaced.
 FAILED = BURNT | {
@@ -32,7 +33,7 @@ ENDED = BURNT | {Reason.MACHINE_ENDED}
 #: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_MOST = timedelta(minutes=5)
-#: A group that had no failure for so long starts its back-off anew; twice the longest wait.
+#: A group in which nothing failed for so long, beyond the time its machines have to start, starts its back-off anew.
 BACK_OFF_FORGOTTEN = timedelta(minutes=10)
 #: At most this part of a group, and at least one, is replaced at once (design section 5, rule 8).
 BRAKE = 0.2
@@ -280,16 +281,18 @@ def _unclaimed(o: Observed) -> Hold:
 def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:
     """Failed Instances that may go now: within the brake, and after the back-off."""
     broken = sorted((each for each in live if failed(each) is not None), key=lambda each: (failed(each) not in ENDED, each.spec.index))
+    last = o.group.status.replacement
     if not broken:
-        return _Replacing()
+        return _Replacing(brake=last.model_copy(update={"due": None}) if last is not None and last.due is not None else None)
     if o.in_doubt:
         return _Replacing(held=Hold(Reason.FROZEN, f"{len(broken)} machines failed; none is replaced while {o.in_doubt}"))
-    last = o.group.status.replacement
-    consecutive = 0 if last is None or o.now - last.time > BACK_OFF_FORGOTTEN else last.consecutive
-    due = o.now if last is None else last.time + back_off(consecutive, o.group.metadata.uid)
+    consecutive = _consecutive(o, broken)
+    # Counted from when the failure was seen: a machine that never gets healthy fails long after its launch.
+    due = last.due if last is not None and last.due is not None else o.now + back_off(consecutive, o.group.metadata.uid)
     why = _why(broken[0])[1]
-    if due > o.now:
-        return _Replacing(held=Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {why}; replaced after a back-off"), again=due)
+    if last is not None and due > o.now:
+        held = Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {why}; replaced after a back-off")
+        return _Replacing(held=held, again=due, brake=last.model_copy(update={"due": due}))
     held = _held(o)
     # What may still run is not destroyed while nothing can be made in its place.
     room = 0 if held is not None else _room(o)
@@ -298,6 +301,15 @@ def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:
     if not chosen:
         return _Replacing(held=held or Hold(Reason.BRAKED, f"{broken[0].metadata.name}: {why}; others are being replaced"))
     return _Replacing(tuple(chosen), brake=Replacement(consecutive=consecutive + 1, time=o.now))
+
+
+def _consecutive(o: Observed, broken: Sequence[Instance]) -> int:
+    """How many replacements there were since the group was last well."""
+    last = o.group.status.replacement
+    if last is None:
+        return 0
+    starting = timedelta(seconds=max(each.spec.health.startup_seconds for each in broken))
+    return 0 if o.now - last.time > BACK_OFF_FORGOTTEN + starting else last.consecutive
 
 
 def _room(o: Observed) -> int:

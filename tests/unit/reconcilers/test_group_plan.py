@@ -227,17 +227,24 @@ def test_a_failure_after_a_replacement_waits_and_says_until_when() -> None:
     o = observed(stands(0, False, Reason.MACHINE_ENDED), group=waiting, now=NOW + seconds(5))
     todo = plan(o)
     assert (gone(todo), held(todo)) == ([], Reason.BACK_OFF)
-    assert todo.replacement == last
     assert todo.again is not None
-    assert seconds(18) <= todo.again - NOW <= seconds(22)
-    after = plan(replace(o, now=todo.again))
+    assert seconds(18) <= todo.again - o.now <= seconds(22)
+    assert todo.replacement == Replacement(consecutive=2, time=NOW, due=todo.again)
+    noted = group(replicas=1, status=InstanceGroupStatus(replacement=todo.replacement))
+    later = replace(o, group=noted, now=o.now + seconds(10))
+    assert plan(later).again == todo.again, "it is counted from when the failure was seen"
+    after = plan(replace(later, now=todo.again))
     assert gone(after) == ["shop-app-0"]
     assert after.replacement == Replacement(consecutive=3, time=todo.again)
+    assert plan(replace(later, instances=(stands(0, True, Reason.READY),))).replacement == last, "it got well by itself"
 
 
 def test_a_quiet_group_begins_its_back_off_anew() -> None:
     old = group(replicas=1, status=InstanceGroupStatus(replacement=Replacement(consecutive=9, time=NOW)))
-    o = observed(stands(0, False, Reason.MACHINE_ENDED), group=old, now=NOW + BACK_OFF_FORGOTTEN + seconds(1))
+    ill = stands(0, False, Reason.MACHINE_ENDED)
+    starting = seconds(ill.spec.health.startup_seconds)
+    assert held(plan(observed(ill, group=old, now=NOW + BACK_OFF_FORGOTTEN + starting - seconds(1)))) is Reason.BACK_OFF
+    o = observed(ill, group=old, now=NOW + BACK_OFF_FORGOTTEN + starting + seconds(1))
     todo = plan(o)
     assert gone(todo) == ["shop-app-0"]
     assert todo.replacement == Replacement(consecutive=1, time=o.now)
