@@ -55,7 +55,7 @@ class TcpProbe(Model):
 
 class HttpHeader(Model):
     name: str = Field(description="Name of the header.", min_length=1, max_length=128, pattern=r"^[-A-Za-z0-9]+$")
-    value: str = Field(description="Its value.", max_length=1024)
+    value: str = Field(description="Its value.", max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 class HttpProbe(Model):

@@ -135,6 +135,10 @@ CREATES: tuple[Row, ...] = (
         *("header-twice", "InstanceTemplate", {"spec.health.probes.0.http.headers.1": {"name": "X-Probe", "value": ""}}),
         "spec.health.probes[0].http.headers[1]",
     ),
+    _bad(
+        *("header-newline", "InstanceTemplate", {"spec.health.probes.0.http.headers.0": {"name": "X-Probe", "value": "a\nb"}}),
+        "spec.health.probes[0].http.headers[0].value",
+    ),
     _bad("startup-zero", "InstanceTemplate", {"spec.health.startupSeconds": 0}, "spec.health.startupSeconds"),
     # variables
     _bad("variable-both", "Infrastructure", {"spec.variables.1.value": "x"}, "spec.variables[1]"),
