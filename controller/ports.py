@@ -236,10 +236,11 @@ class CloudDriver(Protocol):
         """Begin to end each machine. Idempotent: one that ends or has ended is no error, nor is an unknown id."""
         ...
 
-    def close(self, batch_id: str, fence: str) -> bool:
-        """Make sure that no later call can launch this batch; True when that is certain, False where only time tells.
+    def close(self, batch_id: str, fence: str) -> None:
+        """Keep later calls from launching this batch, as far as the cloud has a way to; else do nothing.
 
-        Called when an Instance ends. MUST NOT end a machine: one already made is found by `list`.
+        Called when an Instance ends. MUST NOT end a machine: one already made is found by `list`, once its settling time
+        has passed, which is waited for in any case.
         """
         ...
 

@@ -211,9 +211,9 @@ class LocalDriver:
             self._end(ending, "", _GRACE_SECONDS)
         return [None] * len(ids)
 
-    def close(self, batch_id: str, fence: str) -> bool:
+    def close(self, batch_id: str, fence: str) -> None:
         if not directories.is_batch_id(batch_id):
-            return True  # No create accepts it.
+            return  # No create accepts it.
         with self._disk():
             self._close(batch_id, 0)
             # Members are made in order, so the first knows how many there would be. Another controller's is its own
@@ -221,7 +221,6 @@ class LocalDriver:
             for first in self._records([f"{batch_id}-0"]):
                 for index in range(1, first["size"]):
                     self._close(batch_id, index)
-        return True
 
     def _close(self, batch_id: str, index: int) -> None:
         """Take the place of a machine that was not made, so that nobody makes it."""

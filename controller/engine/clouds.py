@@ -26,7 +26,7 @@ from controller.ports import (
     Threads,
 )
 from controller.reconcilers.cloud.plan import Contact
-from controller.reconcilers.instance.plan import BURNT
+from controller.reconcilers.instance.observed import BURNT
 
 #: How many of those that wait for room look again when there is some: more than one, for it may be held back otherwise.
 _WOKEN_FOR_ROOM = 10
@@ -74,12 +74,13 @@ class Clouds:
         self._tasks: dict[Account, asyncio.Task[None]] = {}
         self._instances: dict[Identity, Key] = {}
         self._launched: dict[Key, set[Identity]] = {}
+        self._recorded: dict[Key, dict[Identity, MachineId]] = {}
         self._waiting: dict[Key, None] = {}
         self._live: dict[Account, tuple[Inventory, int, set[Identity]]] = {}
         self._version = 0
         self._concern: tuple[object, ...] = ()
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
-        self._around = Surroundings(threads, now, self._expected, self._wake_identity, wake, self._moved)
+        self._around = Surroundings(threads, now, self._expected, self.launched, self._wake_identity, wake, self._moved)
         objects.listen(self._index)
 
     def binding(self, key: Key) -> Binding | None:
@@ -136,8 +137,7 @@ class Clouds:
 
     def launched(self, account: Account) -> set[Identity]:
         """Identities of the account's Instances that were launched and are not known to have ended: no list may show them yet."""
-        here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
-        return set[Identity]().union(*(self._launched.get(key, ()) for key in here))
+        return set[Identity]().union(*(self._launched.get(key, ()) for key in self._here(account)))
 
     def wait_for_room(self, key: Key) -> None:
         """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""
@@ -158,13 +158,11 @@ class Clouds:
             self.died.put_nowait(error)
 
     # --- what the inventories are given
-    def _expected(self, account: Account) -> Mapping[MachineId, Identity]:
-        here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
-        return {
-            MachineId(each.status.machine.id): identity_of(each)
-            for each in self._objects.models("Instance", Instance)
-            if each.status.machine is not None and each.status.machine.state != MachineState.TERMINATED.value and cloud_key(each) in here
-        }
+    def _expected(self, account: Account) -> set[MachineId]:
+        return {id for key in self._here(account) for id in self._recorded.get(key, {}).values()}
+
+    def _here(self, account: Account) -> set[Key]:
+        return {key for key, binding in self._bindings.items() if binding.inventory.account == account}
 
     def _wake_identity(self, identity: Identity) -> None:
         key = self._instances.get(identity)
@@ -172,7 +170,7 @@ class Clouds:
             self._wake(key)
 
     def _moved(self, account: Account, everybody: bool) -> None:
-        here = {key for key, binding in self._bindings.items() if binding.inventory.account == account}
+        here = self._here(account)
         for key in here:
             self._wake(key)
         if everybody:
@@ -197,6 +195,7 @@ class Clouds:
             identity = Identity(batch["id"], batch["index"])
             key = Key("Instance", obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
             self._count(obj, identity, present=present, gone=not present and new is None)
+            self._note(obj, identity, present=present)
             if present and self._instances.get(identity) != key:
                 self._instances[identity] = key
                 self._version += 1
@@ -205,8 +204,7 @@ class Clouds:
                 self._version += 1
 
     def _count(self, instance: Obj, identity: Identity, *, present: bool, gone: bool) -> None:
-        cloud = Key("Cloud", instance["metadata"].get("namespace", "default"), instance["spec"]["implementation"]["cloudRef"]["name"])
-        counted = self._launched.setdefault(cloud, set())
+        counted = self._launched.setdefault(_cloud_of(instance), set())
         if present and _counts(instance):
             counted.add(identity)
         elif (present or gone) and identity in counted:
@@ -214,6 +212,19 @@ class Clouds:
             for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
                 del self._waiting[key]
                 self._wake(key)
+
+    def _note(self, instance: Obj, identity: Identity, *, present: bool) -> None:
+        """Keep which ids Instances have recorded whose end no list has shown."""
+        recorded = self._recorded.setdefault(_cloud_of(instance), {})
+        machine: Obj = instance.get("status", {}).get("machine", {})
+        if present and machine and machine.get("state") != MachineState.TERMINATED.value:
+            recorded[identity] = MachineId(machine["id"])
+        else:
+            recorded.pop(identity, None)
+
+
+def _cloud_of(instance: Obj) -> Key:
+    return Key("Cloud", instance["metadata"].get("namespace", "default"), instance["spec"]["implementation"]["cloudRef"]["name"])
 
 
 def _counts(instance: Obj) -> bool:

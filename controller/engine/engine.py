@@ -27,7 +27,7 @@ from controller.engine.sweep import Parts as SweepParts
 from controller.engine.sweep import Policy, Sweep
 from controller.logs import bound
 from controller.ports import Checker, CloudPlugin, Event, Key, Now, Obj, Renderer, Snapshot, Store, Threads
-from controller.reconcilers.instance.plan import Acts
+from controller.reconcilers.instance.observed import Acts
 from controller.reconcilers.wakes import How, Wake
 
 log = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller import errors
 from controller.engine import metrics
 from controller.ports import Account, CloudDriver, Identity, Key, Machine, MachineId, MachineState, Now, Threads
-from controller.reconcilers.instance.plan import Sight
+from controller.reconcilers.instance.observed import Sight
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineSt
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an inventory is given: threads and clock, which ids Instances have recorded, and whom to wake.
+    """What an inventory is given: threads and clock, which ids Instances have recorded, which launches may live, and whom to wake.
 
     `moved` is told of each change of the whole, and whether it is one that everybody on the account waits for: the first list,
     or the first good one after a failure.
@@ -40,7 +40,8 @@ class Surroundings:
 
     threads: Threads
     now: Now
-    expected: Callable[[Account], Mapping[MachineId, Identity]]
+    expected: Callable[[Account], Set[MachineId]]
+    launched: Callable[[Account], Set[Identity]]
     wake: Callable[[Identity], None]
     wake_key: Callable[[Key], None]
     moved: Callable[[Account, bool], None]
@@ -109,20 +110,20 @@ class Inventory:
         try:
             machines = await metrics.cloud_call(self._around.threads, self.account, "list", lambda: _by_id(self.driver.list()))
             machines |= await self._ask_missing(machines, begun)
+            if not self._around.launched(self.account) <= {each.identity for each in machines.values()}:
+                await self._must_be_same()
         except errors.CloudError as error:
             self._failed(error)
             return
         self._take(machines, begun)
 
     async def _ask_missing(self, machines: dict[MachineId, Machine], begun: datetime) -> dict[MachineId, Machine]:
-        missing = sorted(id for id in self._around.expected(self.account) if id not in machines)
+        missing = sorted(self._around.expected(self.account) - machines.keys())
         found: dict[MachineId, Machine] = {}
         if missing:
             found = await metrics.cloud_call(
                 self._around.threads, self.account, "describe", lambda: _by_id(self.driver.describe(missing).values())
             )
-        if len(found) < len(missing):
-            await self._must_be_same()
         for id in missing:
             if id not in found:
                 answers = self._not_found.setdefault(id, [])
@@ -131,7 +132,7 @@ class Inventory:
         return found
 
     async def _must_be_same(self) -> None:
-        """NotFound proves something only from the same account (design section 5, rules 5 and 6). Raises Denied."""
+        """What is not there proves something only in the same account (design section 5, rules 5 and 6). Raises Denied."""
         account = await metrics.cloud_call(self._around.threads, self.account, "identity", self.driver.identity)
         if account != self.account:
             raise errors.Denied(f"the credentials answer for account {account.id}, no more for {self.account.id}")
@@ -147,17 +148,16 @@ class Inventory:
             self._around.moved(self.account, False)
 
     def _take(self, machines: dict[MachineId, Machine], begun: datetime) -> None:
-        grouped: dict[Identity, list[Machine]] = {}
-        for machine in machines.values():
-            grouped.setdefault(machine.identity, []).append(machine)
-            self._first_seen.setdefault(machine.id, begun)
-        self._first_seen = {id: at for id, at in self._first_seen.items() if id in machines}
-        fresh = {identity: tuple(sorted(each, key=lambda machine: machine.id)) for identity, each in grouped.items()}
-        changed = [
-            identity for identity in fresh.keys() | self._by_identity.keys() if fresh.get(identity) != self._by_identity.get(identity)
-        ]
+        changed = {each.identity for id, each in machines.items() if self.machines.get(id) != each}
+        changed |= {each.identity for id, each in self.machines.items() if id not in machines}
+        if changed:
+            self._group(machines, changed)
+        for id in machines.keys() - self._first_seen.keys():
+            self._first_seen[id] = begun
+        for id in self._first_seen.keys() - machines.keys():
+            del self._first_seen[id]
         first, recovered = self.listed is None, self.trouble is not None
-        self.machines, self._by_identity, self.listed, self.trouble = machines, fresh, begun, None
+        self.machines, self.listed, self.trouble = machines, begun, None
         if changed:
             self.version += 1
             self._moved_at = asyncio.get_running_loop().time()
@@ -168,6 +168,15 @@ class Inventory:
             self._around.wake(identity)
         for key in waiters:
             self._around.wake_key(key)
+
+    def _group(self, machines: dict[MachineId, Machine], changed: Set[Identity]) -> None:
+        fresh: dict[Identity, tuple[Machine, ...]] = dict.fromkeys(changed, ())
+        for machine in sorted(machines.values(), key=lambda each: each.id):
+            if machine.identity in changed:
+                fresh[machine.identity] += (machine,)
+        self._by_identity |= fresh
+        for identity in (each for each, shown in fresh.items() if not shown):
+            del self._by_identity[identity]
 
     async def _pause(self, started: float) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from controller import errors
@@ -20,7 +21,7 @@ from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
 from controller.engine.objects import Objects, dump
 from controller.logs import bound
 from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Renderer, Threads
-from controller.reconcilers.instance.plan import Attempt, Sent
+from controller.reconcilers.instance.observed import Attempt, Sent
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ class Launcher:
 
     def _send(self, instance: Instance, binding: Binding, prepared: LaunchRequest) -> None:
         uid = instance.metadata.uid
-        self._attempts[uid] = Attempt(Sent.IN_FLIGHT, at=self._parts.now())
+        self._attempts[uid] = Attempt(Sent.IN_FLIGHT, at=self._parts.now(), tries=self.attempt(uid).tries)
         task = asyncio.get_running_loop().create_task(self._carry(instance, binding, prepared), name=f"launch {instance.metadata.name}")
         self._tasks[task] = uid
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
@@ -187,7 +188,7 @@ class Launcher:
         uid, now = instance.metadata.uid, self._parts.now
         with bound(kind="Instance", namespace=instance.metadata.namespace, name=instance.metadata.name):
             outcome = await self._outcome(binding, prepared)
-        self._attempts[uid] = replace(_attempt(outcome), at=now())
+        self._attempts[uid] = replace(_attempt(outcome), at=now(), tries=self.attempt(uid).tries + 1)
         binding.inventory.hurry()
         self._parts.wake(Key("Instance", instance.metadata.namespace, instance.metadata.name))
 
@@ -217,7 +218,8 @@ def _attempt(outcome: Any) -> Attempt:
         return Attempt(Sent.REFUSED, refused, str(outcome))
     again = _AGAIN.get(type(outcome))
     if again is not None:
-        return Attempt(Sent.UNKNOWN, again, str(outcome))
+        after = outcome.after_seconds if isinstance(outcome, errors.Throttled) else None
+        return Attempt(Sent.UNKNOWN, again, str(outcome), after=timedelta(seconds=after or 0.0))
     return Attempt(Sent.MISMATCH, Reason.LAUNCHING, str(outcome))
 
 

@@ -208,6 +208,19 @@ class Objects:
         if then != now:
             await self.write(key, {"metadata": {"finalizers": then or None}})
 
+    async def guard(self, key: Key, finalizer: str, *, wanted: bool) -> None:
+        """Add or remove one finalizer of an object that is read live and never kept here: a Secret. Raises Conflict."""
+        try:
+            seen = await self.store.get(key)
+            now: list[str] = seen["metadata"].get("finalizers", [])
+            then = [*(each for each in now if each != finalizer), *([finalizer] if wanted else [])]
+            if then == now or (wanted and seen["metadata"].get("deletionTimestamp")):
+                return
+            self.writes += 1
+            await self.store.patch(key, {"metadata": {"finalizers": then or None}}, version=seen["metadata"]["resourceVersion"])
+        except errors.ObjectNotFound:
+            return
+
     async def event(self, event: Event) -> None:
         await self.store.record(event)
 

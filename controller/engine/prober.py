@@ -19,7 +19,7 @@ from controller.api.template import Probe
 from controller.engine import metrics
 from controller.engine.objects import dump
 from controller.ports import Checker, Key, ProbeResult
-from controller.reconcilers.instance.plan import Health
+from controller.reconcilers.instance.observed import Health
 
 #: Seconds between two checks of a machine that was never healthy (rules of the game, issue 7).
 STARTUP_PERIOD_SECONDS = 1.0

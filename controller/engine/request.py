@@ -18,7 +18,7 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.engine import clouds
 from controller.engine.objects import Objects
-from controller.ports import CONTROLLER_TAG, Key, LaunchRequest, Renderer, RenderRequest
+from controller.ports import CONTROLLER_TAG, Key, LaunchRequest, Obj, Renderer, RenderRequest
 
 
 class NotNow(errors.OccopusError):
@@ -122,20 +122,26 @@ async def _values(objects: Objects, instance: Instance) -> dict[str, Any]:
 
 async def secret_value(objects: Objects, namespace: str, name: str, key: str) -> str:
     """One value of a Secret, read live. Raises NotNow."""
-    data = await secret_data(objects, namespace, name)
+    data = texts(await secret(objects, namespace, name))
     if key not in data:
         raise NotNow(Reason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}")
     return data[key]
 
 
-async def secret_data(objects: Objects, namespace: str, name: str) -> dict[str, str]:
-    """All values of a Secret as texts, read live; the object is not kept. Raises NotNow."""
+async def secret(objects: Objects, namespace: str, name: str) -> Obj:
+    """A Secret, read live; it is kept nowhere. Raises NotNow."""
     try:
-        secret = await objects.store.get(Key("Secret", namespace, name))
+        return await objects.store.get(Key("Secret", namespace, name))
     except errors.ObjectNotFound:
         raise NotNow(Reason.SECRET_NOT_FOUND, f"there is no Secret {name}") from None
+
+
+def texts(secret: Obj) -> dict[str, str]:
+    """All values of a Secret as texts. Raises NotNow."""
     try:
         return {each: base64.b64decode(value, validate=True).decode() for each, value in secret.get("data", {}).items()}
     except (binascii.Error, UnicodeDecodeError):
         # The cause would show the value.
-        raise NotNow(Reason.SECRET_NOT_FOUND, f"Secret {name} holds a value that is not base64 of UTF-8 text") from None
+        raise NotNow(
+            Reason.SECRET_NOT_FOUND, f"Secret {secret['metadata']['name']} holds a value that is not base64 of UTF-8 text"
+        ) from None

@@ -220,8 +220,8 @@ def test_a_batch_of_which_one_has_ended_makes_no_more(cloud: CloudUnderTest, dri
 
 def test_after_close_a_late_create_makes_nothing(cloud: CloudUnderTest, driver: CloudDriver) -> None:
     request = cloud.request(driver, batch_id := str(uuid4()), cloud.batch)
-    assert driver.close(batch_id, request.fence) is cloud.closes
-    assert driver.close(batch_id, request.fence) is cloud.closes
+    driver.close(batch_id, request.fence)
+    driver.close(batch_id, request.fence)
     (outcome,) = cloud.open().create([request])
     assert isinstance(outcome, errors.TokenSpent) is cloud.closes
     assert len(driver.list()) == (0 if cloud.closes else cloud.batch)
@@ -232,12 +232,12 @@ def test_close_ends_no_machine(cloud: CloudUnderTest, driver: CloudDriver) -> No
     (machines,) = driver.create([request])
     assert isinstance(machines, tuple)
     cloud.wait_for(driver, [each.id for each in machines], MachineState.RUNNING)
-    assert driver.close("batch-1", request.fence) is cloud.closes
+    driver.close("batch-1", request.fence)
     assert [each.state for each in driver.list()] == [MachineState.RUNNING] * cloud.batch
 
 
 def test_close_of_what_was_never_prepared(cloud: CloudUnderTest, driver: CloudDriver) -> None:
-    assert driver.close("batch-9", "") is cloud.closes
+    driver.close("batch-9", "")
     assert driver.list() == []
 
 

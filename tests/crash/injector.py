@@ -174,8 +174,8 @@ class FaultyDriver:
     def delete(self, ids: Sequence[MachineId]) -> Sequence[errors.CloudError | None]:
         return self._injector.blocking("cloud.delete", lambda: self._driver.delete(ids))
 
-    def close(self, batch_id: str, fence: str) -> bool:
-        return self._injector.blocking("cloud.close", lambda: self._driver.close(batch_id, fence))
+    def close(self, batch_id: str, fence: str) -> None:
+        self._injector.blocking("cloud.close", lambda: self._driver.close(batch_id, fence))
 
     def console(self, id: MachineId) -> str:
         return self._injector.blocking("cloud.console", lambda: self._driver.console(id))

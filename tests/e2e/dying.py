@@ -60,8 +60,8 @@ class DyingDriver:
             die()
         return done
 
-    def close(self, batch_id: str, fence: str) -> bool:
-        return self._driver.close(batch_id, fence)
+    def close(self, batch_id: str, fence: str) -> None:
+        self._driver.close(batch_id, fence)
 
     def console(self, id: MachineId) -> str:
         return self._driver.console(id)

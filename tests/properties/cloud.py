@@ -84,10 +84,9 @@ class TruthCloud:
         assert len([each for each in self.vms.values() if each.identity == identity]) == 1
         return vm.shown(now)
 
-    def close(self, token: str) -> bool:
+    def close(self, token: str) -> None:
         if self.certain:
             self.closed.add(token)
-        return self.certain
 
     def terminate(self, id: MachineId, now: datetime) -> None:
         vm = self.vms.get(id)

@@ -15,9 +15,11 @@ from controller.api import meta
 from controller.api.instance import Batch, Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.ports import Identity, MachineId
+from controller.reconcilers.instance import observed as instance_observed
 from controller.reconcilers.instance import plan as instance_plan
 from controller.reconcilers.instance import status as instance_status
-from controller.reconcilers.instance.plan import Acts, Attempt, CloudView, Health, Owner, Sent, Sight
+from controller.reconcilers.instance import steps
+from controller.reconcilers.instance.observed import Acts, Attempt, CloudView, Health, Owner, Sent, Sight
 from controller.reconcilers.instancegroup import plan as group_plan
 from controller.reconcilers.instancegroup import status as group_status
 from tests.properties import build
@@ -118,12 +120,12 @@ class Fleet:
                 life.not_found = (*life.not_found[:1], self.now)
 
     # --- one Instance
-    def observed(self, life: Life) -> instance_plan.Observed:
+    def observed(self, life: Life) -> instance_observed.Observed:
         gone = len(life.not_found) > 1 and life.not_found[-1] - life.not_found[0] >= seconds(30)
         machines = tuple(each for each in self.sights.values() if each.identity == life.identity)
         trouble = self.faults.trouble
         noted = self.group.metadata.annotations.get(meta.SCALED_IN, "").split(",")
-        return instance_plan.Observed(
+        return instance_observed.Observed(
             instance=life.instance,
             now=self.now,
             owner=Owner(going=self.group.metadata.deleting, paused=self.group.spec.paused, counted=life.instance.metadata.name in noted),
@@ -150,22 +152,23 @@ class Fleet:
         self.oracles.instance(self, o, todo)
         for action in todo.actions:
             match action:
-                case instance_plan.Release():
+                case steps.Release():
                     del self.lives[life.instance.metadata.name]
                     return
-                case instance_plan.Launch():
+                case steps.Launch():
                     self._launch(life)
-                case instance_plan.Resend():
+                case steps.Resend():
                     self._resend(life)
-                case instance_plan.Record(machine):
+                case steps.Record(machine):
                     self._write_launch(life, Launch(digest="restored", time=machine.created or self.now))
-                case instance_plan.Terminate(ids):
+                case steps.Terminate(ids):
                     for id in ids:
                         self.cloud.terminate(id, self.now)
                     life.acts = replace(life.acts, terminated=self.now)
-                case instance_plan.Close():
-                    life.acts = replace(life.acts, closed=self.now, fenced=self.cloud.close(life.identity.batch_id))
-                case instance_plan.AddFinalizer():
+                case steps.Close():
+                    self.cloud.close(life.identity.batch_id)
+                    life.acts = replace(life.acts, closed=self.now)
+                case steps.AddFinalizer():
                     raise AssertionError("it has its finalizer")
         said = instance_status.report(life.instance, todo.stand, self.now)
         life.instance = life.instance.model_copy(update={"status": said})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from controller.api.instance import Instance
 from controller.api.meta import condition, is_true
 from controller.api.reasons import Reason
-from controller.reconcilers.instance import plan as instance_plan
+from controller.reconcilers.instance import observed, steps
 from controller.reconcilers.instancegroup import plan as group_plan
 
 if TYPE_CHECKING:
@@ -51,40 +51,40 @@ class Oracles:
     lowered: Counter[str] = field(default_factory=Counter[str])
 
     # --- Instances
-    def instance(self, fleet: Fleet, o: instance_plan.Observed, todo: instance_plan.Plan) -> None:
+    def instance(self, fleet: Fleet, o: observed.Observed, todo: steps.Plan) -> None:
         batch = o.instance.spec.batch.id
         said = condition(o.instance.status.conditions, "Launched")
         if said is not None and said.reason in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID, Reason.LAUNCH_LOST):
             self.burnt.add(batch)
         for action in todo.actions:
             match action:
-                case instance_plan.Launch():
+                case steps.Launch():
                     assert o.instance.status.launch is None, "a recorded launch is only ever repeated"
                     assert not o.sight.machines, "a machine of this identity is listed, so a launch was sent"
                     assert not o.instance.metadata.deleting
                     assert not o.owner.going
                     assert o.sight.listed is not None, "no create before the first full list"
                     self._may_send(o, batch)
-                case instance_plan.Resend():
+                case steps.Resend():
                     assert o.instance.status.launch is not None
                     assert not o.instance.metadata.deleting
                     self._may_send(o, batch)
-                case instance_plan.Terminate():
+                case steps.Terminate():
                     assert o.instance.metadata.deleting, "only a deletion ends a machine"
                     assert not fleet.faults.trouble, "nothing is ended while the list is in doubt"
-                case instance_plan.Release(reason):
+                case steps.Release(reason):
                     assert reason is Reason.DELETED
                     self._released(fleet, o)
                 case _:
                     pass
 
-    def _may_send(self, o: instance_plan.Observed, batch: str) -> None:
+    def _may_send(self, o: observed.Observed, batch: str) -> None:
         assert batch not in self.burnt, "what is burnt is never sent"
-        assert o.attempt.sent is not instance_plan.Sent.IN_FLIGHT, "a call is on its way"
+        assert o.attempt.sent is not observed.Sent.IN_FLIGHT, "a call is on its way"
         assert not o.cloud.message, "nothing is sent while the cloud is in doubt"
         self.sent.add(batch)
 
-    def _released(self, fleet: Fleet, o: instance_plan.Observed) -> None:
+    def _released(self, fleet: Fleet, o: observed.Observed) -> None:
         """Nothing lives, and nothing that is on its way can come to life."""
         identity = next(life.identity for life in fleet.lives.values() if life.instance.metadata.uid == o.instance.metadata.uid)
         assert not fleet.cloud.live(fleet.now, identity), f"released while its machine lives\n{fleet.picture()}"

@@ -14,25 +14,10 @@ from controller.api.instance import Instance, InstanceStatus
 from controller.api.meta import Condition, condition
 from controller.api.reasons import Reason
 from controller.ports import MachineState
-from controller.reconcilers.instance import plan as planner
 from controller.reconcilers.instance import status
-from controller.reconcilers.instance.plan import (
-    BURNT,
-    Acts,
-    Attempt,
-    CloudView,
-    Health,
-    Launch,
-    Observed,
-    Owner,
-    Record,
-    Release,
-    Resend,
-    Sent,
-    Sight,
-    Terminate,
-    plan,
-)
+from controller.reconcilers.instance.observed import BURNT, Acts, Attempt, CloudView, Health, Observed, Owner, Sent, Sight
+from controller.reconcilers.instance.plan import plan
+from controller.reconcilers.instance.steps import Close, Launch, Record, Release, Resend, Terminate
 from tests.properties import build
 from tests.properties.build import NOW, seconds
 from tests.properties.draws import Seeded, chance
@@ -101,7 +86,7 @@ class Draw:
             ),
             attempt=self.attempt(),
             health=Health(rng.choice((True, False, None)), "it was tried"),
-            acts=Acts(terminated=self.perhaps(), closed=self.perhaps(), fenced=rng.random() < 0.5),
+            acts=Acts(terminated=self.perhaps(), closed=self.perhaps()),
         )
 
 
@@ -123,7 +108,8 @@ def proved(o: Observed) -> bool:
         return False
     known = recorded.id if recorded is not None else made.id if made is not None else None
     said = condition(o.instance.status.conditions, "Launched")
-    evidence = [each for each in (launch and launch.time, o.attempt.at, said and said.last_transition_time) if each is not None]
+    moments = (o.instance.metadata.creation_timestamp, launch and launch.time, o.attempt.at, said and said.last_transition_time)
+    evidence = [each for each in moments if each is not None]
     visible_by = max(evidence, default=closed) + SETTLE
     if known is not None:
         return machines.get(known) is MachineState.TERMINATED or (o.sight.gone and o.now >= visible_by)
@@ -172,7 +158,7 @@ def test_a_deleting_instance_launches_nothing_and_one_that_stays_ends_nothing(rn
     for going in many(rng, deleting=True):
         assert not any(isinstance(each, Launch | Resend | Record) for each in plan(going).actions)
     for staying in many(rng, deleting=False):
-        assert not any(isinstance(each, Terminate | Release | planner.Close) for each in plan(staying).actions)
+        assert not any(isinstance(each, Terminate | Release | Close) for each in plan(staying).actions)
 
 
 @given(chance())

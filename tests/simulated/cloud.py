@@ -191,16 +191,15 @@ class SimulatedCloud:
         if machine is not None and machine.account == self._account and machine.tags.get(CONTROLLER_TAG) == self._controller_id:
             self._world.terminate(id)
 
-    def close(self, batch_id: str, fence: str) -> bool:
-        return self._one("close", batch_id, lambda: self._close(batch_id))
+    def close(self, batch_id: str, fence: str) -> None:
+        self._one("close", batch_id, lambda: self._close(batch_id))
 
-    def _close(self, batch_id: str) -> bool:
+    def _close(self, batch_id: str) -> None:
         if not self._settings.closes:
-            return False
+            return
         mine = (self._account, batch_id)
         self._world.fences = {fence: owner for fence, owner in self._world.fences.items() if owner != mine}
         self._world.tokens.setdefault(self._token(batch_id), (None, ()))
-        return True
 
     # --- faults and the ledger --------------------------------------------------------------------------------------
     def _one(self, action: str, token: str, do: Callable[[], R]) -> R:

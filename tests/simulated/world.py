@@ -44,7 +44,7 @@ class Settings:
     settle_seconds: float = 120.0
     #: Whether a launch needs a fence made by `prepare`, as Nova's does; else the token is the fence.
     fences: bool = False
-    #: Whether `close` is certain; else it does nothing and only time tells, as with EC2.
+    #: Whether `close` keeps later calls away; else it does nothing, as with EC2.
     closes: bool = True
     user_data_limit_bytes: int = 16 * 1024
     #: Images by name.

@@ -67,9 +67,9 @@ class Before:
         self._do("delete")
         return self._driver.delete(ids)
 
-    def close(self, batch_id: str, fence: str) -> bool:
+    def close(self, batch_id: str, fence: str) -> None:
         self._do("close")
-        return self._driver.close(batch_id, fence)
+        self._driver.close(batch_id, fence)
 
     def console(self, id: MachineId) -> str:
         self._do("console")

@@ -105,6 +105,26 @@ def test_credentials_of_another_account_freeze_everything(tmp_path: Path) -> Non
     assert all(each.account == ("a1", "r1") for each in rig.made())
 
 
+def test_a_launch_whose_answer_was_lost_is_not_given_up_by_another_accounts_list(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        rig.world.fail("create", errors.Transient("the answer was lost"), after=True, times=1)
+
+        def other_account() -> None:
+            if rig.world.counts()["create"] >= 2:
+                rig.world.settings.answers_for["a1"] = "a2"
+
+        rig.before["a1", "list"] = rig.before["a1", "create"] = other_account
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 2}})
+        await rig.until("Cloud", "sim", "AccountChanged", seconds=330)
+        await rig.let_pass(600)
+        assert rig.why("Instance", "shop-app-1") != "LaunchLost"
+        del rig.before["a1", "list"], rig.before["a1", "create"], rig.world.settings.answers_for["a1"]
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 2, 330)
+
+    assert len(play(tmp_path, main).made()) == 2
+
+
 def test_a_restart_with_another_accounts_credentials_remakes_nothing(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller import errors
@@ -31,17 +32,17 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         engine.clouds.unbind(key)
         engine.clouds.contacts.pop(key, None)
         return None
-    secret, problem = await _secret(engine, cloud)
-    observed = _gather(engine, key, cloud, (secret, problem))
+    secret = await _secret(engine, cloud)
+    observed = _gather(engine, key, cloud, secret)
     todo = plan(observed)
     for action in todo.actions:
         match action:
             case AddFinalizer():
                 await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
             case GuardSecret(name):
-                await _guard(engine, Key("Secret", key.namespace, name), wanted=True)
+                await engine.objects.guard(Key("Secret", key.namespace, name), meta.FINALIZER, wanted=True)
             case AskIdentity():
-                await _ask(engine, key, observed, secret)
+                await _ask(engine, key, observed, secret.texts)
             case Release(name):
                 return await _release(engine, key, name)
     if any(isinstance(each, AskIdentity) for each in todo.actions):
@@ -60,15 +61,25 @@ async def _report(engine: Engine, key: Key, observed: Observed, todo: Plan) -> N
         await engine.say(key, "Normal" if todo.ready else "Warning", todo.reason, todo.message)
 
 
-async def _secret(engine: Engine, cloud: Cloud) -> tuple[dict[str, str], str]:
-    """The data of the Secret that the arm names, read live; else what is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """What the Secret that the arm names holds, or what is wrong with it; whether our finalizer stands on it."""
+
+    texts: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    problem: str = ""
+    guarded: bool = True
+
+
+async def _secret(engine: Engine, cloud: Cloud) -> _Secret:
+    """Read live: a Secret is in no cache of ours."""
     name = _secret_name(cloud)
     if not name:
-        return {}, ""
+        return _Secret()
     try:
-        return await request.secret_data(engine.objects, cloud.metadata.namespace, name), ""
+        found = await request.secret(engine.objects, cloud.metadata.namespace, name)
+        return _Secret(request.texts(found), guarded=meta.FINALIZER in found["metadata"].get("finalizers", ()))
     except request.NotNow as missing:
-        return {}, str(missing)
+        return _Secret(problem=str(missing))
 
 
 def _secret_name(cloud: Cloud) -> str:
@@ -77,9 +88,9 @@ def _secret_name(cloud: Cloud) -> str:
     return reference.get("name", "")
 
 
-def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str, str], str]) -> Observed:
+def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed:
     kind, arm = cloud.spec.arm()
-    text = json.dumps([kind, arm, sorted(secret[0].items())])
+    text = json.dumps([kind, arm, sorted(secret.texts.items())])
     binding = engine.clouds.binding(key)
     inventory = binding.inventory if binding is not None else None
     return Observed(
@@ -88,8 +99,8 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str, str]
         config=hashlib.sha256(text.encode()).hexdigest(),
         installed=kind in engine.plugins,
         secret=_secret_name(cloud),
-        secret_problem=secret[1],
-        guarded=_guarded(engine, key.namespace, _secret_name(cloud)),
+        secret_problem=secret.problem,
+        guarded=secret.guarded,
         users=_users(engine, key),
         contact=engine.clouds.contacts.get(key),
         machines=len(engine.clouds.live(inventory.account)) if inventory is not None and inventory.listed is not None else None,
@@ -100,19 +111,6 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: tuple[dict[str, str]
 def _users(engine: Engine, key: Key) -> int:
     """How many Instances are made on the Cloud."""
     return sum(1 for each in engine.objects.models("Instance", Instance) if cloud_key(each) == key)
-
-
-def _guarded(engine: Engine, namespace: str, name: str) -> bool:
-    if not name:
-        return True
-    secret = engine.objects.get(Key("Secret", namespace, name))
-    return secret is None or meta.FINALIZER in secret["metadata"].get("finalizers", ())
-
-
-async def _guard(engine: Engine, key: Key, *, wanted: bool) -> None:
-    secret = await engine.objects.refresh(key)
-    if secret is not None and not (wanted and secret["metadata"].get("deletionTimestamp")):
-        await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=wanted)
 
 
 async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, str]) -> None:
@@ -157,5 +155,5 @@ async def _release(engine: Engine, key: Key, secret: str) -> float | None:
     engine.clouds.unbind(key)
     others = engine.objects.models("Cloud", Cloud)
     if secret and not any(_secret_name(each) == secret for each in others if each.metadata.namespace == key.namespace):
-        await _guard(engine, Key("Secret", key.namespace, secret), wanted=False)
+        await engine.objects.guard(Key("Secret", key.namespace, secret), meta.FINALIZER, wanted=False)
     return None

@@ -20,27 +20,9 @@ from controller.engine.objects import dump
 from controller.ports import Key, Machine, MachineId, MachineState
 from controller.reconcilers import graph
 from controller.reconcilers.infrastructure.plan import recorded_edges
-from controller.reconcilers.instance import status
-from controller.reconcilers.instance.plan import (
-    Action,
-    Acts,
-    AddFinalizer,
-    Close,
-    CloudView,
-    Observed,
-    Owner,
-    Plan,
-    Record,
-    Release,
-    Resend,
-    Sight,
-    Stand,
-    Terminate,
-    plan,
-)
-from controller.reconcilers.instance.plan import (
-    Launch as LaunchNow,
-)
+from controller.reconcilers.instance import observed, plan, status, steps
+from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
+from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Plan, Record, Release, Resend, Stand, Terminate
 
 #: How soon an act that failed is tried again.
 FAILED_ACT_SECONDS = 2.0
@@ -51,8 +33,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if instance is None:
         return None
     binding = engine.clouds.binding(cloud_key(instance))
-    observed = _gather(engine, instance, binding)
-    todo = plan(observed)
+    gathered = _gather(engine, instance, binding)
+    todo = plan.plan(gathered)
     for action in todo.actions:
         if isinstance(action, Release):
             await _release(engine, key, instance, action)
@@ -62,7 +44,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if fresh is None:
         return None
     # What is reported is how it stands after the acts, with what came of them.
-    seen = plan(_gather(engine, fresh, binding)) if todo.actions else todo
+    seen = plan.plan(_gather(engine, fresh, binding)) if todo.actions else todo
     _probe(engine, key, fresh, seen.stand, binding)
     await _report(engine, key, seen)
     if seen.stand.reason is Reason.LIMIT_REACHED:
@@ -143,7 +125,7 @@ async def _act(engine: Engine, key: Key, instance: Instance, binding: Binding | 
     if binding is None:
         raise errors.Transient(f"Cloud {cloud_key(instance).name} is not bound")  # the plan asks for a ready cloud first
     match action:
-        case LaunchNow():
+        case steps.Launch():
             await engine.launcher.launch(instance, binding)
         case Resend():
             await engine.launcher.resend(instance, binding)
@@ -182,13 +164,11 @@ async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
     batch = instance.spec.batch.id
     acts = engine.memory.acts.get(instance.metadata.uid, Acts())
     try:
-        closed = await metrics.cloud_call(
-            engine.ports.threads, binding.inventory.account, "close", lambda: binding.driver.close(batch, fence)
-        )
+        await metrics.cloud_call(engine.ports.threads, binding.inventory.account, "close", lambda: binding.driver.close(batch, fence))
     except errors.CloudError as error:
         engine.memory.acts[instance.metadata.uid] = replace(acts, trouble=str(error))
         return
-    engine.memory.acts[instance.metadata.uid] = replace(acts, closed=engine.ports.now(), fenced=closed)
+    engine.memory.acts[instance.metadata.uid] = replace(acts, closed=engine.ports.now())
 
 
 async def _release(engine: Engine, key: Key, instance: Instance, action: Release) -> None:
@@ -255,7 +235,7 @@ def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: 
     if machine is None or binding is None or machine.state is not MachineState.RUNNING or not health.probes or instance.metadata.deleting:
         engine.prober.forget(uid)
         return
-    addresses = machine.private_addresses if health.address == "Private" else machine.public_addresses
+    addresses = observed.probed(instance, machine)
     if not addresses:
         return
     target = prober.Target(addresses[0], health, binding.plugin.loopback, instance.status.ready_time is not None)

@@ -8,7 +8,7 @@ from controller.api.instance import Instance, InstanceStatus, MachineStatus
 from controller.api.reasons import Reason
 from controller.ports import Machine
 from controller.reconcilers import conditions
-from controller.reconcilers.instance.plan import Stand
+from controller.reconcilers.instance.steps import Stand
 
 
 def report(instance: Instance, stand: Stand, now: datetime) -> InstanceStatus:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,8 @@ class Watched:
     """An inventory of a world, and what it said to whom."""
 
     world: World
-    expected: dict[MachineId, Identity] = field(default_factory=dict[MachineId, Identity])
+    expected: set[MachineId] = field(default_factory=set[MachineId])
+    launched: set[Identity] = field(default_factory=set[Identity])
     woken: list[str] = field(default_factory=list[str])
     keys: list[Key] = field(default_factory=list[Key])
     moved: int = 0
@@ -33,12 +33,15 @@ class Watched:
     def __post_init__(self) -> None:
         driver: CloudDriver = SimulatedCloud(self.world, SimulatedCloudFields(account="a1", region="r1"), CONTROLLER)
         around = Surroundings(
-            inline, loop.now, self._expect, lambda identity: self.woken.append(identity.batch_id), self.keys.append, self._move
+            inline,
+            loop.now,
+            lambda account: self.expected,
+            lambda account: self.launched,
+            lambda identity: self.woken.append(identity.batch_id),
+            self.keys.append,
+            self._move,
         )
         self.inventory = Inventory(ACCOUNT, driver, around)
-
-    def _expect(self, account: Account) -> Mapping[MachineId, Identity]:
-        return self.expected
 
     def _move(self, account: Account, everybody: bool) -> None:
         self.moved += 1
@@ -47,7 +50,7 @@ class Watched:
     def make(self, batch: str, *, recorded: bool = False) -> MachineId:
         id = self.world.insert(("a1", "r1"), Identity(batch, 0), {CONTROLLER_TAG: CONTROLLER}, {"image": "image-1"})
         if recorded:
-            self.expected[id] = Identity(batch, 0)
+            self.expected.add(id)
         return id
 
     def gone(self, batch: str, id: MachineId) -> bool:
@@ -156,6 +159,28 @@ def test_one_sight_of_it_begins_the_confirmation_anew() -> None:
             assert not w.gone("a", id)
             machine.forgotten = float("inf")
             await w.inventory.poll()
+
+    loop.run(main())
+
+
+def test_a_launch_without_a_machine_is_believed_of_the_same_account_only() -> None:
+    async def main() -> None:
+        w = watched()
+        w.world.settings.answers_for["a1"] = "a2"
+        await w.inventory.poll()
+        assert w.inventory.listed is not None, "nothing is awaited: nothing follows from the list"
+        w.launched.add(Identity("a", 0))
+        before = w.inventory.listed
+        await asyncio.sleep(1)
+        await w.inventory.poll()
+        assert w.inventory.listed == before
+        assert isinstance(w.inventory.trouble, errors.Denied)
+        del w.world.settings.answers_for["a1"]
+        w.make("a")
+        asked = w.world.counts()["identity"]
+        await w.inventory.poll()
+        assert w.inventory.listed > before
+        assert w.world.counts()["identity"] == asked, "all that was launched is there"
 
     loop.run(main())
 

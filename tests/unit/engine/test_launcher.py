@@ -14,7 +14,7 @@ from controller.api.reasons import Reason
 from controller.engine.clouds import Binding
 from controller.engine.launcher import Launcher
 from controller.ports import Key
-from controller.reconcilers.instance.plan import Sent
+from controller.reconcilers.instance.observed import Sent
 from tests.properties import build
 from tests.simulated.world import Call, Settings
 from tests.unit.engine.rig import CLOUD, Rig, run, turns

@@ -15,25 +15,9 @@ from controller.api.reasons import Reason
 from controller.api.template import Health as HealthSpec
 from controller.ports import MachineState
 from controller.reconcilers.instance import status
-from controller.reconcilers.instance.plan import (
-    Action,
-    Acts,
-    AddFinalizer,
-    Attempt,
-    Close,
-    CloudView,
-    Health,
-    Launch,
-    Observed,
-    Owner,
-    Record,
-    Release,
-    Resend,
-    Sent,
-    Sight,
-    Terminate,
-    plan,
-)
+from controller.reconcilers.instance.observed import Acts, Attempt, CloudView, Health, Observed, Owner, Sent, Sight
+from controller.reconcilers.instance.plan import plan
+from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Launch, Record, Release, Resend, Terminate
 from tests.properties import build
 from tests.properties.build import NOW, instance, launched, machine, seconds
 
@@ -122,7 +106,19 @@ BOUND = launched(machine="m-0")
         pytest.param(observed(BOUND, sight=sees(MachineState.RUNNING)), (), Reason.STARTING, id="starts"),
         pytest.param(observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(True)), (), Reason.READY, id="Ready"),
         pytest.param(
-            observed(BOUND, sight=sees(MachineState.RUNNING), now=NOW + seconds(300)), (), Reason.STARTUP_TIMEOUT, id="never healthy"
+            observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(None, "page: refused"), now=NOW + seconds(300)),
+            (),
+            Reason.STARTUP_TIMEOUT,
+            id="never healthy",
+        ),
+        pytest.param(
+            observed(BOUND, sight=sees(MachineState.RUNNING), now=NOW + seconds(300)), (), Reason.STARTING, id="late, and not probed yet"
+        ),
+        pytest.param(
+            observed(BOUND, sight=replace(sees(MachineState.PENDING), trouble="no answer"), now=NOW + seconds(300)),
+            (),
+            Reason.BOOTING,
+            id="late, and the list is in doubt",
         ),
         pytest.param(
             observed(BOUND, sight=sees(MachineState.PENDING), now=NOW + seconds(300)), (), Reason.STARTUP_TIMEOUT, id="never runs"
@@ -327,3 +323,22 @@ def test_a_model_of_each_status_is_valid() -> None:
     o = observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(True))
     full = o.instance.model_copy(update={"status": status.report(o.instance, plan(o).stand, o.now)})
     assert Instance.model_validate(full.model_dump(mode="json", by_alias=True)) == full
+
+
+@pytest.mark.parametrize(
+    ("tries", "after", "least", "most"),
+    [
+        pytest.param(1, 0.0, 1.8, 2.2, id="the first time"),
+        pytest.param(2, 0.0, 3.6, 4.4, id="twice as long"),
+        pytest.param(50, 0.0, 9.0, 11.0, id="never much longer than 10 s"),
+        pytest.param(1, 30.0, 30.0, 30.0, id="as the cloud asks"),
+    ],
+)
+def test_a_call_that_is_put_off_waits_longer_from_time_to_time(tries: int, after: float, least: float, most: float) -> None:
+    put_off = Attempt(Sent.UNKNOWN, Reason.THROTTLED, "slow down", at=NOW, tries=tries, after=seconds(after))
+    o = observed(launched(), attempt=put_off, now=NOW)
+    todo = plan(o)
+    assert todo.actions == ()
+    assert todo.again is not None
+    assert seconds(least) <= todo.again - NOW <= seconds(most)
+    assert plan(replace(o, now=todo.again)).actions == (Resend(),)

@@ -222,7 +222,8 @@ def test_every_single_call_can_fail(action: str) -> None:
     s.world.fail(action, errors.Throttled("slow down", 5))
     with pytest.raises(errors.Throttled):
         calls[action]()
-    assert calls[action]() is not None
+    again = calls[action]()
+    assert action == "close" or again is not None
 
 
 def test_a_lost_reply_of_delete_and_close() -> None:
@@ -315,7 +316,7 @@ def test_a_fence_outlives_its_machine_and_leaks_until_closed() -> None:
     assert isinstance(made, tuple)
     s.world.kill(made[0].id)
     assert s.world.leaks([], "ours") == [fence]
-    assert s.driver.close("a", fence)
+    s.driver.close("a", fence)
     assert s.world.leaks([], "ours") == []
     assert isinstance(s.driver.prepare([request])[0], errors.TokenSpent)
 

@@ -1,0 +1,90 @@
+"""How an Instance ends: its machine first, then the proof that none is left or can appear, then the object (rule 5). Pure.
+
+`plan.py` calls `plan` for an Instance that is being deleted.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from controller.api import meta
+from controller.api.reasons import Reason
+from controller.ports import Machine, MachineState
+from controller.reconcilers.instance import observed, steps
+from controller.reconcilers.instance.observed import Observed, Sent
+from controller.reconcilers.instance.steps import Close, Plan, Release, Terminate
+
+#: How long after asking a cloud to end a machine it is asked again.
+TERMINATE_AGAIN = timedelta(seconds=20)
+#: States in which a machine needs no further call to end.
+ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
+_ENDS = "the cloud ends the machine"
+
+
+def plan(o: Observed) -> Plan:
+    """The acts that are due for an Instance that is being deleted."""
+    recorded = o.instance.status.machine.id if o.instance.status.machine else ""
+    if recorded and o.instance.metadata.annotations.get(meta.ABANDON) == recorded:
+        return _release(o, Reason.ABANDONED, f"machine {recorded} was given up by its user and may still run")
+    if not o.owner.exists:
+        return _release(o, Reason.OWNER_MISSING, f"its group does not exist; machine {recorded or 'none'} is left alone")
+    if o.owner.blockers:
+        waits = ", ".join(o.owner.blockers)
+        return Plan((), steps.going(o, Reason.WAITING_FOR_DEPENDENTS, f"{waits} have machines that go first"))
+    if o.instance.metadata.annotations.get(meta.SCALE_IN) == "true" and not o.owner.going and not o.owner.counted:
+        # Gone before the group has lowered its count, it would be replaced instead.
+        return Plan((), steps.going(o, Reason.SCALING, "its group lowers its count first"))
+    if not o.cloud.exists and o.instance.status.launch is None:
+        return _release(o, Reason.DELETED, "never launched")
+    if not o.cloud.ready or o.sight.listed is None:
+        why = o.cloud.message or "its machines were not listed yet"
+        return Plan((), steps.going(o, Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: {why}"))
+    if o.attempt.sent is Sent.IN_FLIGHT:
+        return Plan((), steps.going(o, Reason.LAUNCHING, "a launch is on its way; its answer is awaited"))
+    live = observed.live(observed.machines(o))
+    return _terminate(o, live) if live else _nothing_seen(o)
+
+
+def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
+    due = tuple(machine.id for machine in live if machine.state not in ENDING)
+    asked = o.acts.terminated
+    stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS)
+    if not due or (asked is not None and o.now < asked + TERMINATE_AGAIN):
+        return Plan((), stand, (asked or o.now) + TERMINATE_AGAIN)
+    return Plan((Terminate(due),), stand, o.now + TERMINATE_AGAIN)
+
+
+def _nothing_seen(o: Observed) -> Plan:
+    """No live machine shows. Whether that is proof depends on what may have been sent (rule 5)."""
+    if o.acts.closed is None:
+        return Plan((Close(),), steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS))
+    wait = _unproved(o)
+    if wait is not None:
+        return Plan((), steps.going(o, Reason.TERMINATING, wait[0]), wait[1])
+    return _release(o, Reason.DELETED, "no machine is left")
+
+
+def _unproved(o: Observed) -> tuple[str, datetime | None] | None:
+    """What is still lacking to be sure that no machine exists or can appear; None when it is sure."""
+    if o.sight.listed is None or o.acts.closed is None:
+        return "its machines were not listed yet", None
+    if o.sight.trouble:
+        return f"the cloud's list is in doubt: {o.sight.trouble}", None
+    known = observed.known_id(o)
+    ended = any(machine.state is MachineState.TERMINATED and known in (None, machine.id) for machine in observed.machines(o))
+    if known is not None:
+        return None if ended or observed.gone(o) else ("the cloud has not confirmed that the machine ended", None)
+    if ended:
+        return None
+    if o.sight.listed <= o.acts.closed:
+        return "a list after the launch was closed is awaited", None
+    if o.instance.status.launch is None or observed.refused(o):
+        return None
+    # Closing stops what is still to come; what was made before shows only when the list has caught up. A process before
+    # this one may have sent until it ended, which was before this one closed the launch.
+    until = observed.settled(o) if o.attempt.at is not None else max(observed.settled(o), o.acts.closed + o.cloud.settle)
+    return None if o.sight.listed > until else ("a launch whose answer was lost may still appear", until)
+
+
+def _release(o: Observed, reason: Reason, message: str) -> Plan:
+    return Plan((Release(reason, message),), steps.going(o, reason, message))
