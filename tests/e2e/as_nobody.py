@@ -5,11 +5,14 @@ Everything is loaded before: such a user may not even read the interpreter's own
 
 from __future__ import annotations
 
+import difflib
 import os
+
+import cel
 
 from controller.cli import commands, inspect, main
 
-LOADED = (commands, inspect)
+LOADED = (cel, commands, difflib, inspect)
 
 if __name__ == "__main__":
     if os.geteuid() == 0:
