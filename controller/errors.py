@@ -21,6 +21,7 @@ OccopusError
 ├── ContextError               user data cannot be made
 │   ├── TemplateError          template, line, column and message
 │   └── TooLarge               `size_bytes` and `limit_bytes`
+├── LeadershipLost             another process may lead: end this one at once, without another write
 └── UsageError                 the command line or the library was called wrongly; the message says the way out
 """
 
@@ -153,6 +154,10 @@ class TooLarge(ContextError):
         self.size_bytes = size_bytes
         self.compressed_bytes = compressed_bytes
         self.limit_bytes = limit_bytes
+
+
+class LeadershipLost(OccopusError):
+    """The lease is another's, or may be by now: this process must end at once."""
 
 
 class UsageError(OccopusError):

@@ -309,6 +309,8 @@ def _main_patched(key: Key, old: Obj, patch: Obj) -> Obj:
     for field in _FIXED:
         if metadata.get(field) not in (None, old["metadata"][field]):
             raise _rejected(key, f"metadata.{field}", "Invalid value: field is immutable")
+    if metadata.get("deletionTimestamp") and "deletionTimestamp" not in old["metadata"]:
+        raise _rejected(key, "metadata.deletionTimestamp", "Invalid value: field is immutable")
     kept = {field: old["metadata"][field] for field in (*_FIXED, *_OWNED_BY_STORE) if field in old["metadata"]}
     entered = {field: value for field, value in metadata.items() if field not in _OWNED_BY_STORE}
     new["metadata"] = _tidy({**entered, **kept})

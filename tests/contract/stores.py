@@ -15,11 +15,13 @@ from controller.ports import Change, Key, Obj, Store
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
 from tests.api import samples
+from tests.cluster.fixtures import Cluster
+from tests.contract import kubernetes
 
 T = TypeVar("T")
 RULES = Rules(samples.PLUGINS)
-#: Nothing that is waited for here takes near as long.
-PATIENCE_SECONDS = 30.0
+#: Nothing that is waited for here takes near as long. The garbage collector looks for new kinds every 30 s.
+PATIENCE_SECONDS = 90.0
 
 
 class Clock:
@@ -40,17 +42,27 @@ OnStore = Callable[[Callable[[Store, Clock], Awaitable[None]]], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a store is opened on. Only homes that say so get a cluster: it takes seconds to start."""
+
+    directory: Path
+    clock: Clock
+    cluster: Cluster | None
+
+
+@dataclass(frozen=True, slots=True)
 class Home:
-    """How to open a store, given a directory and a clock."""
+    """How to open a store."""
 
     name: str
-    open: Callable[[Path, Clock], AbstractAsyncContextManager[Store]]
+    open: Callable[[Place], AbstractAsyncContextManager[Store]]
+    on_cluster: bool = False
 
 
-def _sqlite(*, inline: bool) -> Callable[[Path, Clock], AbstractAsyncContextManager[Store]]:
+def _sqlite(*, inline: bool) -> Callable[[Place], AbstractAsyncContextManager[Store]]:
     @asynccontextmanager
-    async def opened(directory: Path, clock: Clock) -> AsyncGenerator[Store]:
-        store = SqliteStore.open(directory / "state.db", RULES, lock=True, inline=inline, now=clock)
+    async def opened(place: Place) -> AsyncGenerator[Store]:
+        store = SqliteStore.open(place.directory / "state.db", RULES, lock=True, inline=inline, now=place.clock)
         try:
             yield store
         finally:
@@ -59,7 +71,14 @@ def _sqlite(*, inline: bool) -> Callable[[Path, Clock], AbstractAsyncContextMana
     return opened
 
 
-HOMES = (Home("sqlite", _sqlite(inline=False)), Home("sqlite-inline", _sqlite(inline=True)))
+def _kubernetes(place: Place) -> AbstractAsyncContextManager[Store]:
+    assert place.cluster is not None
+    return kubernetes.opened(place.cluster, place.clock)
+
+
+#: The state file alone keeps a settable clock, one order over all kinds, and answers whose effects are there at once.
+FILE_HOMES = (Home("sqlite", _sqlite(inline=False)), Home("sqlite-inline", _sqlite(inline=True)))
+HOMES = (*FILE_HOMES, Home("kubernetes", _kubernetes, on_cluster=True))
 
 
 def key(obj: Obj) -> Key:
@@ -110,6 +129,12 @@ async def exists(store: Store, obj: Obj) -> bool:
     except errors.ObjectNotFound:
         return False
     return True
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what a home does in its own time; the whole test is bounded by PATIENCE_SECONDS."""
+    while not await holds():
+        await asyncio.sleep(0.02)
 
 
 def run(test: Awaitable[T]) -> T:
