@@ -12,7 +12,7 @@ from collections import Counter as Count
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
@@ -42,6 +42,7 @@ launch_seconds = Histogram(
 probes = Counter("occopus_probes_total", "Health checks.", ["result"], registry=REGISTRY)
 replacements = Counter("occopus_replacements_total", "Instances replaced.", ["reason"], registry=REGISTRY)
 unclaimed_ended = Counter("occopus_unclaimed_machines_ended_total", "Machines ended by the sweep.", registry=REGISTRY)
+leader = Gauge("occopus_leader", "1 while this process may act for its store.", registry=REGISTRY)
 abandoned = Counter("occopus_machines_left_total", "Machines left alone when their Instance went.", ["reason"], registry=REGISTRY)
 
 

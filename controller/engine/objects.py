@@ -54,6 +54,9 @@ class Objects:
     def list(self, kind: str) -> list[Obj]:
         return list(self._by_kind.get(kind, {}).values())
 
+    def keys(self, kind: str) -> tuple[Key, ...]:
+        return tuple(self._by_kind.get(kind, ()))
+
     def children(self, uid: str, kind: str) -> list[Key]:
         """Keys of the objects of a kind that the object with this UID owns, sorted."""
         return sorted(key for key in self._children.get(uid, ()) if key.kind == kind)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, Field
 
-from controller import __main__ as command
+from controller import crds as command
 from controller import errors
 from controller.api import crd, kinds
 from controller.clouds import local
