@@ -27,12 +27,25 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 demo: $(VENV)/run ## Set up all, bring up a database, an app and a web front as real processes, kill one, watch it heal
 	@PATH="$(abspath $(BIN)):$$PATH" tools/demo $(DEV)
 
+.PHONY: control-plane
+control-plane: $(VENV)/run ## Build (minutes, the first time) and start etcd, kube-apiserver, kube-controller-manager
+	@$(BIN)/python -m tools.control_plane start --dir $(DEV)
+
+.PHONY: up
+up: $(VENV)/run ## A control plane, the CRDs and the operator; CLUSTER=<kubeconfig> uses a cluster of yours
+	@$(BIN)/python -m tools.development up --dir $(DEV) $(if $(CLUSTER),--cluster $(CLUSTER))
+
+.PHONY: demo-kubernetes
+demo-kubernetes: up ## The same as `make demo` on a real Kubernetes API, by kubectl
+	@PATH="$(abspath $(BIN)):$$PATH" tools/demo-kubernetes $(DEV)
+
 .PHONY: down
-down: ## Delete the infrastructures, wait, end all that `make demo` started
-	@if [ -x $(BIN)/occopus ]; then tools/down $(DEV) $(BIN); fi
+down: ## Delete the infrastructures, wait, end all that `make demo` and `make up` started
+	@if [ -x $(BIN)/occopus ]; then tools/down $(DEV) $(BIN) $(CLUSTER); fi
 
 .PHONY: test
 test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
+	@$(BIN)/python -m tools.control_plane build
 	$(BIN)/pytest -n 2
 
 .PHONY: test-crash

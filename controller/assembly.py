@@ -1,14 +1,18 @@
-"""Puts the parts together: which reconciler serves which kind, and an engine from ports and options."""
+"""Puts the parts together: which reconciler serves which kind, and an engine over a store, whichever home that is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
+from controller.context.renderer import ChildRenderer
 from controller.engine.engine import Engine, Options, Ports, Reconcile
-from controller.ports import T
+from controller.health.checker import NetworkChecker
+from controller.ports import CloudPlugin, Store, T
 from controller.reconcilers.cloud import reconcile as cloud
 from controller.reconcilers.infrastructure import reconcile as infrastructure
 from controller.reconcilers.instance import reconcile as instance
@@ -28,6 +32,44 @@ CALL_THREADS = 16
 def engine(ports: Ports, options: Options) -> Engine:
     """An engine with all reconcilers; must be called on the event loop that runs it."""
     return Engine(ports, options, RECONCILERS, wakes)
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store, installed: tuple[CloudPlugin, ...], options: Options) -> AsyncGenerator[Engine]:
+    """An engine at work until the block ends: then calls that are on their way are let end, for a while. What it dies of is raised."""
+    renderer, checker, threads = ChildRenderer(), NetworkChecker(), CallThreads()
+    made = engine(Ports(store, installed, renderer, checker, threads, now), options)
+    try:
+        async with beside(made.run()):
+            yield made
+    finally:
+        await made.close()
+        threads.close()
+        await renderer.close()
+        await checker.close()
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    """Run `work` beside the block. If it dies the block is cancelled and its error raised; the block's end cancels it."""
+    owner = asyncio.current_task()
+    task = asyncio.get_running_loop().create_task(work)
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None and owner is not None:
+            owner.cancel()
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task.done() and not task.cancelled():
+            task.result()
+        raise
+    finally:
+        task.remove_done_callback(ended)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class CallThreads:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +15,9 @@ from typing import Any, cast
 from controller import assembly, errors, view
 from controller.api import meta
 from controller.clouds import plugins
-from controller.context.renderer import ChildRenderer
-from controller.engine.engine import Engine, Options, Ports
+from controller.engine.engine import Engine, Options
 from controller.engine.objects import Objects, key_of
 from controller.engine.sweep import Policy
-from controller.health.checker import NetworkChecker
 from controller.ports import Changed, CloudPlugin, Key, Obj, Snapshot
 from controller.stores import merge
 from controller.stores.rules import Rules
@@ -194,7 +192,7 @@ def _opened(settings: Settings, *, lock: bool) -> Desktop:
 @contextlib.asynccontextmanager
 async def _watched(desktop: Desktop) -> AsyncGenerator[None]:
     try:
-        async with _beside(desktop.watch()):
+        async with assembly.beside(desktop.watch()):
             await desktop.synced()
             yield
     finally:
@@ -203,8 +201,6 @@ async def _watched(desktop: Desktop) -> AsyncGenerator[None]:
 
 @contextlib.asynccontextmanager
 async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
-    renderer, checker, threads = ChildRenderer(), NetworkChecker(), assembly.CallThreads()
-    ports = Ports(desktop.store, desktop.plugins, renderer, checker, threads, assembly.now)
     options = Options(
         controller_id=desktop.store.controller_id,
         state_directory=str(desktop.settings.path.parent),
@@ -212,39 +208,11 @@ async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
         ambient_credentials=True,
         sweep=desktop.settings.sweep,
     )
-    desktop.engine = assembly.engine(ports, options)
-    try:
-        async with _beside(desktop.engine.run()):
+    async with assembly.running(desktop.store, desktop.plugins, options) as desktop.engine:
+        try:
             yield
-    finally:
-        await desktop.engine.close()
-        desktop.engine = None
-        threads.close()
-        await renderer.close()
-        await checker.close()
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Run `work` beside the block. If it dies the block is cancelled and its error raised; the block's end cancels it."""
-    owner = asyncio.current_task()
-    task = asyncio.get_running_loop().create_task(work)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and done.exception() is not None and owner is not None:
-            owner.cancel()
-
-    task.add_done_callback(ended)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if task.done() and not task.cancelled():
-            task.result()
-        raise
-    finally:
-        task.remove_done_callback(ended)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        finally:
+            desktop.engine = None
 
 
 def _normal(document: Obj) -> Obj:
