@@ -265,12 +265,12 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
 }
 #: Reasons that stand in events alone, and of which kind of object.
 EVENTS: dict[str, frozenset[Reason]] = {
-    "Instance": frozenset({Reason.OWNER_MISSING, Reason.ABANDONED, Reason.REJECTED}),
+    "Instance": frozenset({Reason.OWNER_MISSING, Reason.ABANDONED, Reason.REJECTED, Reason.FORBIDDEN}),
     "InstanceGroup": frozenset(
-        {Reason.CREATED, Reason.DELETED, Reason.CLAIMED, Reason.SCALED_IN, Reason.SCALE_IN_REFUSED, Reason.REJECTED}
+        {Reason.CREATED, Reason.DELETED, Reason.CLAIMED, Reason.SCALED_IN, Reason.SCALE_IN_REFUSED, Reason.REJECTED, Reason.FORBIDDEN}
     ),
-    "Infrastructure": frozenset({Reason.CREATED, Reason.DELETED, Reason.REJECTED}),
-    "Cloud": frozenset({Reason.UNCLAIMED, Reason.REJECTED}),
+    "Infrastructure": frozenset({Reason.CREATED, Reason.DELETED, Reason.REJECTED, Reason.FORBIDDEN}),
+    "Cloud": frozenset({Reason.UNCLAIMED, Reason.REJECTED, Reason.FORBIDDEN}),
 }
 
 
@@ -347,7 +347,11 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (0, "Done."),
     (main.NOT_REACHED, "Not reached: the time was over, a service cannot come up, something is not Ready, or it was interrupted."),
     (main.WRONG_INPUT, "Wrong input or usage; nothing was changed."),
-    (main.UNUSABLE, "The state file cannot be used: locked, copied, damaged, read-only or of a newer version."),
+    (
+        main.UNUSABLE,
+        "The state file cannot be used: locked, copied, damaged, read-only or of a newer version. "
+        "Or the cluster cannot: no answer, a right that is missing, CRDs that are not applied.",
+    ),
 )
 
 

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     NAME_TAKEN = "NameTaken"
     ID_TAKEN = "IdTaken"
+    FORBIDDEN = "Forbidden"
     REJECTED = "Rejected"
     # Something has changed.
     REVISION_CHANGED = "RevisionChanged"
@@ -209,6 +210,10 @@ HELP: dict[Reason, tuple[str, str]] = {
     Reason.CONFIG_MAP_NOT_FOUND: ("A ConfigMap, or a key in it, does not exist.", "Create it; planning goes on by itself."),
     Reason.NAME_TAKEN: ("A group of this name belongs to another Infrastructure.", "Rename the Infrastructure or the service."),
     Reason.ID_TAKEN: ("Another Infrastructure has the same spec.id.", "Give each its own id."),
+    Reason.FORBIDDEN: (
+        "The Kubernetes API does not allow the operator what it needs; the message names verb and resource.",
+        "Grant it (deploy/operator.yaml has the least Role); it is tried again by itself.",
+    ),
     Reason.REJECTED: ("The API refused a write of the controller.", "Report it with the message; it is tried again with back-off."),
     Reason.REVISION_CHANGED: (
         "The template has changed; running machines are of an older revision.",

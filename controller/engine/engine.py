@@ -20,13 +20,14 @@ from controller.engine import metrics
 from controller.engine.clouds import Clouds, cloud_key
 from controller.engine.launcher import Launcher
 from controller.engine.launcher import Parts as LauncherParts
-from controller.engine.objects import Objects
+from controller.engine.objects import Objects, Trouble
 from controller.engine.prober import Prober
 from controller.engine.queue import Lane, WorkQueue
 from controller.engine.sweep import Parts as SweepParts
 from controller.engine.sweep import Policy, Sweep
 from controller.logs import bound
 from controller.ports import Checker, CloudPlugin, Event, Key, Now, Obj, Renderer, Snapshot, Store, Threads
+from controller.reconcilers.conditions import MESSAGE_LIMIT
 from controller.reconcilers.instance.observed import Acts
 from controller.reconcilers.wakes import How, Wake
 
@@ -218,7 +219,7 @@ class Engine:
             await self._refused(key, Reason.REJECTED, error)
             return "rejected"
         except errors.Forbidden as error:
-            await self._refused(key, Reason.DENIED, error)
+            await self._refused(key, Reason.FORBIDDEN, error)
             return "forbidden"
         except errors.OccopusError as error:
             log.warning("The pass failed and is tried again: %s", error)
@@ -230,6 +231,8 @@ class Engine:
             return "defect"
         self.queue.forget(key)
         self._note_look(key)
+        if self.objects.clear_trouble(key):
+            self.queue.add(key)
         if again is not None:
             self.queue.add_after(key, again)
         return "ok"
@@ -244,9 +247,16 @@ class Engine:
             self._looked.add(key)
 
     async def _refused(self, key: Key, reason: Reason, error: errors.StoreError) -> None:
-        log.error("The API refused a write: %s", error)
+        log.error("The API refused a request: %s", error)
         metrics.store_writes_refused.labels(key.kind, reason.value).inc()
         self.queue.retry(key)
+        since = self.ports.now().replace(microsecond=0).isoformat().replace("+00:00", "Z")
+        try:
+            await self.objects.say_trouble(key, Trouble(reason.value, " ".join(str(error).split())[:MESSAGE_LIMIT], since))
+        except errors.StoreError as unsaid:
+            # Where not even the status may be written, the log and the metric say so.
+            log.error("The condition of %s cannot say so: %s", key, unsaid)
+            metrics.store_writes_refused.labels(key.kind, "status").inc()
         await self.say(key, "Warning", reason, str(error))
 
     async def say(self, key: Key, type: Any, reason: Reason, message: str) -> None:

@@ -8,6 +8,7 @@ difference between the object as last seen and as wanted, at the resourceVersion
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -22,6 +23,16 @@ M = TypeVar("M", bound=BaseModel)
 
 #: UIDs of objects that have gone are remembered so that a late event does not bring one back; so many.
 _GONE_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pass over an object cannot be finished: the API refuses a write. It stands in the object's Ready condition meanwhile."""
+
+    reason: str
+    message: str
+    since: str
+
 
 Listener = Callable[[Obj | None, Obj | None], None]
 
@@ -42,6 +53,7 @@ class Objects:
         self._children: dict[str, set[Key]] = {}
         self._gone: dict[str, None] = {}
         self._listeners: list[Listener] = []
+        self._troubles: dict[Key, Trouble] = {}
 
     # --- reading
     def listen(self, listener: Listener) -> None:
@@ -107,6 +119,8 @@ class Objects:
             self._remove(key, old["metadata"]["uid"])
             old = None
         self._by_kind.setdefault(key.kind, {})[key] = obj
+        if old is not None:
+            self._disown(key, old)
         for owner in obj["metadata"].get("ownerReferences", ()):
             self._children.setdefault(owner["uid"], set()).add(key)
         self._tell(old, obj)
@@ -120,12 +134,16 @@ class Objects:
             return
         del self._by_kind[key.kind][key]
         self._models.pop(key, None)
-        for owner in old["metadata"].get("ownerReferences", ()):
+        self._troubles.pop(key, None)
+        self._disown(key, old)
+        self._tell(old, None)
+
+    def _disown(self, key: Key, obj: Obj) -> None:
+        for owner in obj["metadata"].get("ownerReferences", ()):
             siblings = self._children.get(owner["uid"], set())
             siblings.discard(key)
             if not siblings:
                 self._children.pop(owner["uid"], None)
-        self._tell(old, None)
 
     def _tell(self, old: Obj | None, new: Obj | None) -> None:
         for listener in self._listeners:
@@ -143,14 +161,35 @@ class Objects:
 
         Fields that the model does not know stay: a newer version may have written them.
         """
+        return await self._write_status(key, type(status), dump(status))
+
+    async def _write_status(self, key: Key, model: type[BaseModel], wanted: Obj) -> bool:
         seen = self._seen(key)
-        ours = {field.alias or name for name, field in type(status).model_fields.items()}
-        patch = merge.difference({name: value for name, value in seen.get("status", {}).items() if name in ours}, dump(status))
+        trouble = self._troubles.get(key)
+        if trouble is not None:
+            wanted = _troubled(wanted, trouble, seen)
+        ours = {field.alias or name for name, field in model.model_fields.items()}
+        patch = merge.difference({name: value for name, value in seen.get("status", {}).items() if name in ours}, wanted)
         if not patch:
             return False
         self.writes += 1
         await self._patched(key, seen, {"status": patch}, "status")
         return True
+
+    async def say_trouble(self, key: Key, trouble: Trouble) -> None:
+        """Let the Ready condition say why nothing goes on, now and in each status that is written until `clear_trouble`."""
+        self._troubles[key] = trouble
+        seen = self.get(key)
+        status: Obj = seen.get("status", {}) if seen is not None else {}
+        if seen is not None and "status" in BY_KIND[key.kind].model.model_fields:
+            self.writes += 1
+            patch = {"conditions": _troubled(status, trouble, seen)["conditions"]}
+            if patch["conditions"] != status.get("conditions"):
+                await self._patched(key, seen, {"status": patch}, "status")
+
+    def clear_trouble(self, key: Key) -> bool:
+        """A pass was finished; whether there was trouble, so that the status is to be written once more."""
+        return self._troubles.pop(key, None) is not None
 
     async def write_launch(self, key: Key, launch: Obj) -> None:
         """Record the launch in status, alone, at the version seen. Raises Conflict."""
@@ -232,6 +271,23 @@ class Objects:
         if seen is None:
             raise errors.ObjectNotFound(str(key))
         return seen
+
+
+def _troubled(status: Obj, trouble: Trouble, seen: Obj) -> Obj:
+    """The status with that trouble in its Ready condition."""
+    stands: list[Obj] = seen.get("status", {}).get("conditions", [])
+    before = next((each for each in stands if each["type"] == "Ready"), None)
+    since = before["lastTransitionTime"] if before is not None and before["status"] == "False" else trouble.since
+    said = {
+        "type": "Ready",
+        "status": "False",
+        "reason": trouble.reason,
+        "message": trouble.message,
+        "lastTransitionTime": since,
+        "observedGeneration": seen["metadata"].get("generation", 0),
+    }
+    others = [each for each in status.get("conditions", ()) if each["type"] != "Ready"]
+    return {**status, "conditions": sorted([*others, said], key=lambda each: each["type"])}
 
 
 def _newer(new: Obj, old: Obj) -> bool:

@@ -146,6 +146,9 @@ def merged(*layers: tuple[Variable, ...]) -> tuple[Variable, ...]:
 
 
 def _ending(o: Observed) -> Plan:
+    if meta.ORPHAN in o.infrastructure.metadata.finalizers:
+        # `--cascade=orphan`: Kubernetes' garbage collector takes our name off the groups first; then none is left here.
+        return Plan()
     if not o.groups:
         return Plan((Release(),))
     removals, waits = _remove(o.groups, o.groups)

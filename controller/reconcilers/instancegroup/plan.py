@@ -348,6 +348,9 @@ def _ending(o: Observed) -> Plan:
         # That the owner is missing is never a ground to end machines (design section 5, rule 5).
         hold = Hold(Reason.OWNER_MISSING, "its Infrastructure does not exist; its machines are left alone")
         return Plan((Release(orphaned=True),), 0, hold, o.group.status.replacement)
+    if meta.ORPHAN in o.group.metadata.finalizers:
+        # `--cascade=orphan`: its Instances are taken from it, and go on without it.
+        return Plan((), 0, Hold(Reason.TERMINATING, "its Instances are let go, not ended"), o.group.status.replacement)
     if o.blockers:
         hold = Hold(Reason.WAITING_FOR_DEPENDENTS, f"{', '.join(o.blockers)} have machines that go first")
         return Plan((), 0, hold, o.group.status.replacement)

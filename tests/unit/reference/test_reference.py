@@ -107,4 +107,5 @@ def test_every_metric_is_in_the_reference() -> None:
     text = reference.metric_list()
     assert "| `occopus_reconciles_total` | counter | `kind`, `result` |" in text
     assert "| `occopus_instances` | gauge | `phase` |" in text
-    assert text.count("\n| `occopus_") == 14
+    assert "| `occopus_leader` | gauge |" in text
+    assert text.count("\n| `occopus_") == 15
