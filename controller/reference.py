@@ -18,6 +18,7 @@ import click
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
+from controller import __main__
 from controller.api import crd, reasons
 from controller.api.kinds import CATEGORY, KINDS, Kind
 from controller.api.meta import API_VERSION, Condition
@@ -37,6 +38,7 @@ def documents(plugins: Sequence[CloudPlugin]) -> dict[str, str]:
         "reference/api.md": HEADER + api(plugins),
         "reference/cli.md": HEADER + command_line(),
         "reference/metrics.md": HEADER + metric_list(),
+        "reference/operator.md": HEADER + operator(),
         "troubleshooting.md": HEADER + troubleshooting(),
     }
 
@@ -323,7 +325,7 @@ def metric_list() -> str:
     return "\n".join(
         (
             "# Metrics\n",
-            "Served by `occopus run --metrics-port PORT` as `http://127.0.0.1:PORT/metrics` in Prometheus' format.\n",
+            "Served at `/metrics` by the operator (`--metrics-port`) and by `occopus run --metrics-port PORT`, in Prometheus' format.\n",
             "No label names a machine or an infrastructure. Histograms have the series `_bucket`, `_sum` and `_count`.\n",
             _table(("Metric", "Type", "Labels", "What it is"), sorted(rows)),
         )
@@ -364,6 +366,13 @@ def command_line() -> str:
         command = main.cli.commands[name]
         parts += [f"## occopus {name}\n", _command(command, click.Context(command, info_name=name, parent=top))]
     return "\n".join(parts)
+
+
+def operator() -> str:
+    """`reference/operator.md`."""
+    command = __main__.cli
+    top = click.Context(command, info_name="python -m controller", **command.context_settings)
+    return f"# The operator\n\n{_command(command, top)}"
 
 
 def _command(command: click.Command, context: click.Context) -> str:
