@@ -14,11 +14,11 @@ from datetime import timedelta
 from typing import Any
 
 from controller import errors
-from controller.api.instance import Instance, Launch
+from controller.api.instance import Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine import metrics, request
 from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
-from controller.engine.objects import Objects, dump
+from controller.engine.objects import Objects
 from controller.logs import bound
 from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Renderer, Threads
 from controller.reconcilers.instance.observed import Attempt, Sent
@@ -76,8 +76,11 @@ class Launcher:
         counted = clouds.live(account) | clouds.launched(account) | self._reserved.get(account, set())
         return len(counted | {identity_of(instance)}) <= limit
 
-    async def launch(self, instance: Instance, binding: Binding) -> None:
-        """The first attempt of an Instance whose launch is not recorded. Raises Conflict where a read was stale."""
+    async def launch(self, instance: Instance, binding: Binding, recorded: Callable[[Launch], InstanceStatus]) -> None:
+        """The first attempt of an Instance whose launch is not recorded. Raises Conflict where a read was stale.
+
+        `recorded` is the status that holds the launch: it is written, and acknowledged, before anything is sent.
+        """
         key = Key("Instance", instance.metadata.namespace, instance.metadata.name)
         uid = instance.metadata.uid
         account, identity = binding.inventory.account, identity_of(instance)
@@ -88,7 +91,7 @@ class Launcher:
             prepared = await self._prepare(instance, binding)
             await self._read_live(instance)
             launch = Launch(digest=request.digest(prepared), fence=prepared.fence, time=self._parts.now())
-            await self._record(key, launch)
+            await self._record(key, recorded(launch))
         except request.NotNow as missing:
             reserved.discard(identity)
             self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now())
@@ -168,14 +171,14 @@ class Launcher:
         if not await self._parts.objects.store.holds():
             raise request.NotNow(Reason.FROZEN, MAY_NOT_ACT)
 
-    async def _record(self, key: Key, launch: Launch) -> None:
+    async def _record(self, key: Key, status: InstanceStatus) -> None:
         """Write the intent at the version seen, and see it acknowledged. Whatever happens, nothing was sent before."""
         seen = self._parts.objects.get(key)
         if seen is None:
             raise errors.ObjectNotFound(str(key))
         if seen["metadata"].get("deletionTimestamp"):
             raise errors.Conflict(f"{key} is being deleted")
-        await self._parts.objects.write_launch(key, dump(launch))
+        await self._parts.objects.write_status(key, status)
 
     def _send(self, instance: Instance, binding: Binding, prepared: LaunchRequest) -> None:
         uid = instance.metadata.uid

@@ -92,7 +92,7 @@ def _sent(o: Observed) -> Plan:
 
 
 def _outcome_unknown(o: Observed) -> Plan:
-    launching = steps.waiting(Reason.LAUNCHING, "the cloud's answer is awaited", launched=False)
+    launching = steps.waiting(Reason.LAUNCHING, steps.LAUNCHING, launched=False)
     match o.attempt.sent:
         case Sent.IN_FLIGHT:
             # While the same call is tried again, what the last answer was stays said: a status must not flap.
@@ -171,16 +171,23 @@ def _running(o: Observed, machine: Machine) -> Plan:
         return Plan((), steps.ready(machine, "all probes pass"))
     if was_ready:
         return Plan((), steps.failing("Unhealthy", Reason.PROBE_FAILED, o.health.message, machine))
-    return _until_started(o, machine, Reason.STARTING, o.health.message or "its probes are about to begin")
+    if _untried(o, machine):
+        # The first answer comes at once; a write of its own would say nothing that anybody waits for.
+        return Plan((), Stand("", Reason.STARTING, "", machine, keep=True, untold=True))
+    return _until_started(o, machine, Reason.STARTING, o.health.message or "it has no address to probe")
+
+
+def _untried(o: Observed, machine: Machine) -> bool:
+    """No probe was made yet, though one can be: nothing is held against a machine that was not asked."""
+    return o.health == Health() and bool(observed.probed(o.instance, machine))
 
 
 def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) -> Plan:
     # Of a launch that the cloud refused for long, the machine is younger than the record.
     made = min(machine.created or observed.launch_time(o), o.now)
     deadline = max(observed.launch_time(o), made) + timedelta(seconds=o.instance.spec.health.startup_seconds)
-    # Nothing is held against a machine that nobody could see since: the cloud's answer is in doubt, or no probe was made yet.
-    untried = machine.state is MachineState.RUNNING and o.health == Health() and bool(observed.probed(o.instance, machine))
-    unseen = bool(o.sight.trouble) or untried
+    # Nothing is held against a machine that nobody could see since.
+    unseen = bool(o.sight.trouble)
     if o.now < deadline or unseen:
         phase = "Booting" if reason is Reason.BOOTING else "Starting"
         return Plan((), steps.failing(phase, reason, message, machine), None if unseen else deadline)

@@ -45,6 +45,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         return None
     # What is reported is how it stands after the acts, with what came of them.
     seen = plan.plan(_gather(engine, fresh, binding)) if todo.actions else todo
+    if any(isinstance(each, Release) for each in seen.actions):
+        return 0.0  # it goes: nobody would read its status
     _probe(engine, key, fresh, seen.stand, binding)
     await _report(engine, key, seen)
     if seen.stand.reason is Reason.LIMIT_REACHED:
@@ -126,7 +128,7 @@ async def _act(engine: Engine, key: Key, instance: Instance, binding: Binding | 
         raise errors.Transient(f"Cloud {cloud_key(instance).name} is not bound")  # the plan asks for a ready cloud first
     match action:
         case steps.Launch():
-            await engine.launcher.launch(instance, binding)
+            await engine.launcher.launch(instance, binding, lambda launch: status.sent(instance, launch, engine.ports.now()))
         case Resend():
             await engine.launcher.resend(instance, binding)
         case Record(machine):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controller.api.instance import Instance, InstanceStatus, MachineStatus
+from controller.api.instance import Instance, InstanceStatus, Launch, MachineStatus
 from controller.api.reasons import Reason
 from controller.ports import Machine
 from controller.reconcilers import conditions
-from controller.reconcilers.instance.steps import Stand
+from controller.reconcilers.instance import steps
+from controller.reconcilers.instance.steps import LAUNCHING, Stand
 
 
 def report(instance: Instance, stand: Stand, now: datetime) -> InstanceStatus:
     """What is written to status; the launch is left as it is (only the launcher writes it, once)."""
     old = instance.status
     if stand.keep:
-        changed = {} if stand.machine is None else {"machine": _machine(stand.machine, old.machine), "address": _address(stand.machine)}
+        changed = (
+            {}
+            if stand.machine is None or stand.untold
+            else {"machine": _machine(stand.machine, old.machine), "address": _address(stand.machine)}
+        )
         return old.model_copy(update={**changed, "observed_generation": instance.metadata.generation})
     ready = stand.reason is Reason.READY
     said = [conditions.say("Ready", ready, stand.reason, stand.message)]
@@ -37,6 +42,12 @@ def report(instance: Instance, stand: Stand, now: datetime) -> InstanceStatus:
         ready_time=old.ready_time or (now.replace(microsecond=0) if ready else None),
         conditions=conditions.merge(old.conditions, tuple(said), instance.metadata.generation, now),
     )
+
+
+def sent(instance: Instance, launch: Launch, now: datetime) -> InstanceStatus:
+    """What is written as the intent, before the launch is sent: the record, and in the same write what the user reads of it."""
+    recorded = instance.model_copy(update={"status": instance.status.model_copy(update={"launch": launch})})
+    return report(recorded, steps.waiting(Reason.LAUNCHING, LAUNCHING, launched=False), now)
 
 
 def _machine(machine: Machine, old: MachineStatus | None) -> MachineStatus:

@@ -13,6 +13,9 @@ from controller.ports import Machine, MachineId
 from controller.reconcilers.instance import observed
 from controller.reconcilers.instance.observed import Observed
 
+#: Of a launch that is on its way.
+LAUNCHING = "the cloud's answer is awaited"
+
 
 @dataclass(frozen=True, slots=True)
 class AddFinalizer:
@@ -68,6 +71,7 @@ class Stand:
     launched: tuple[bool, Reason, str] | None = None
     healthy: tuple[bool, Reason, str] | None = None
     keep: bool = False  # say nothing new: what was said stays until more is known
+    untold: bool = False  # with keep: not even the machine's state, for more is known in a moment
 
 
 @dataclass(frozen=True, slots=True)

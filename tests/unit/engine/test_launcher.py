@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller import errors
+from controller.api.instance import Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine.clouds import Binding
 from controller.engine.launcher import Launcher
 from controller.ports import Key
+from controller.reconcilers.instance import status
 from controller.reconcilers.instance.observed import Sent
 from tests.properties import build
 from tests.simulated.world import Call, Settings
@@ -36,10 +39,16 @@ def binding(rig: Rig) -> Binding:
     return found
 
 
+def recorded(rig: Rig, instance: Instance | None = None) -> Callable[[Launch], InstanceStatus]:
+    """The status that holds a launch, as the reconciler makes it."""
+    of = instance or rig.instance()
+    return lambda launch: status.sent(of, launch, launch.time)
+
+
 def test_the_intent_is_in_the_store_before_the_cloud_is_called(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         stored = await rig.store.get(Key("Instance", "default", "shop-app-0"))
         assert stored["status"]["launch"]["digest"].startswith("sha256:")
         assert rig.launcher.attempt(rig.instance().metadata.uid).sent is Sent.IN_FLIGHT
@@ -64,7 +73,7 @@ def test_a_conflict_at_the_record_sends_nothing(tmp_path: Path) -> None:
             version=seen["metadata"]["resourceVersion"],
         )
         with pytest.raises(errors.Conflict):
-            await rig.launcher.launch(stale, binding(rig))
+            await rig.launcher.launch(stale, binding(rig), recorded(rig))
         await turns()
         assert creates(rig) == []
 
@@ -78,7 +87,7 @@ def test_nothing_is_launched_under_an_owner_that_goes(tmp_path: Path, kind: str)
         name = {"InstanceGroup": "shop-app", "Infrastructure": "shop", "Cloud": "sim"}[kind]
         going = await rig.store.get(Key(kind, "default", name))
         await rig.store.delete(Key(kind, "default", name), uid=going["metadata"]["uid"])
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await turns()
         assert creates(rig) == []
         held = rig.launcher.attempt(rig.instance().metadata.uid)
@@ -92,7 +101,7 @@ def test_a_store_that_is_not_ours_any_more_sends_nothing(tmp_path: Path) -> None
     async def scenario(rig: Rig) -> None:
         await ready(rig)
         (tmp_path / "state.db").rename(tmp_path / "moved.db")
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await turns()
         assert creates(rig) == []
         assert rig.launcher.attempt(rig.instance().metadata.uid).reason is Reason.FROZEN
@@ -117,7 +126,7 @@ def test_what_each_answer_means(tmp_path: Path, error: errors.CloudError, sent: 
     async def scenario(rig: Rig) -> None:
         await ready(rig)
         rig.world.fail("create", error, whole=whole)
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await turns()
         attempt = rig.launcher.attempt(rig.instance().metadata.uid)
         assert (attempt.sent, attempt.reason, attempt.machine) == (sent, reason, None)
@@ -129,7 +138,7 @@ def test_a_lost_reply_is_repeated_with_the_same_token_and_makes_one_machine(tmp_
     async def scenario(rig: Rig) -> None:
         await ready(rig)
         rig.world.fail("create", errors.Transient("reset"), after=True)
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await turns()
         assert rig.launcher.attempt(rig.instance().metadata.uid).sent is Sent.UNKNOWN
         again: Launcher = rig.new_launcher()  # the process died as well
@@ -146,7 +155,7 @@ def test_with_a_fence_the_recorded_one_is_used_again(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)
         rig.world.fail("create", errors.Transient("reset"), after=True)
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await turns()
         launch = rig.instance().status.launch
         assert launch is not None
@@ -164,7 +173,7 @@ def test_a_request_that_cannot_be_made_the_same_is_never_sent_again(tmp_path: Pa
         await rig.secret("keys", word=base64.b64encode(b"one").decode())
         await ready(rig, variables={}, secrets={"word": {"name": "keys", "key": "word"}})
         rig.world.fail("create", errors.Transient("reset"))
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await turns()
         secret = Key("Secret", "default", "keys")
         seen = await rig.store.get(secret)
@@ -199,7 +208,7 @@ def test_launches_prepared_at_once_do_not_pass_the_limit_together(tmp_path: Path
             metadata = first.metadata.model_copy(update={"uid": f"uid-{index}"})
             each = first.model_copy(update={"spec": first.spec.model_copy(update={"batch": batch}), "metadata": metadata})
             if launcher.has_room(each, binding(rig), 3):
-                tasks.append(asyncio.create_task(launcher.launch(each, binding(rig))))
+                tasks.append(asyncio.create_task(launcher.launch(each, binding(rig), recorded(rig, each))))
                 await asyncio.sleep(0)  # begun, and not at its end
         assert len(tasks) == 3
         assert launcher.has_room(first, binding(rig), 3), "one that counts already may go on"
@@ -213,7 +222,7 @@ def test_launches_prepared_at_once_do_not_pass_the_limit_together(tmp_path: Path
 def test_what_is_held_back_does_not_count_against_the_limit(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig, variables={}, secrets={"word": {"name": "none", "key": "word"}})
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         held = rig.launcher.attempt(rig.instance().metadata.uid)
         assert (held.sent, held.reason) == (Sent.HELD, Reason.SECRET_NOT_FOUND)
         other = build.instance(7)
@@ -226,7 +235,7 @@ def test_what_is_held_back_does_not_count_against_the_limit(tmp_path: Path) -> N
 def test_calls_on_their_way_are_waited_for_and_then_cut_off(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)
-        await rig.launcher.launch(rig.instance(), binding(rig))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await rig.launcher.drain(8)
         assert rig.launcher.attempt(rig.instance().metadata.uid).machine is not None
 
