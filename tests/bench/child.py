@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.bench import idle, scale
+from tests.bench import idle, kubernetes, scale
 
-MEASUREMENTS = {"scale": scale.measure, "idle": idle.measure}
+MEASUREMENTS = {"scale": scale.measure, "idle": idle.measure, "kubernetes": kubernetes.measure}
 
 
 def main() -> None:

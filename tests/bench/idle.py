@@ -25,7 +25,7 @@ QUIET_SECONDS = 660.0
 HOUR_SECONDS = 3600.0
 _LIMIT_SECONDS = 7200.0
 #: Calls that change nothing at a cloud.
-_READING = frozenset({"list", "identity", "resolve", "describe", "console"})
+READING = frozenset({"list", "identity", "resolve", "describe", "console"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,11 @@ class _Begun:
         return Quiet(
             writes=store.writes.total(),
             events=store.events,
-            mutating_calls=sum(number for action, number in calls.items() if action not in _READING),
+            mutating_calls=sum(number for action, number in calls.items() if action not in READING),
             lists=calls["list"],
             cpu_seconds=cpu,
             seconds=self._system.clock() - self._at,
         )
 
 
-__all__ = ["HOUR_SECONDS", "QUIET_SECONDS", "Idle", "Quiet", "measure"]
+__all__ = ["HOUR_SECONDS", "QUIET_SECONDS", "READING", "Idle", "Quiet", "measure"]

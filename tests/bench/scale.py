@@ -81,10 +81,10 @@ async def _measure(shape: Shape) -> Scale:
     with tempfile.TemporaryDirectory() as directory:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         async with _running(Path(directory) / "state.db") as run:
-            rss_before = _rss_mib()
-            up = await _phase(run, lambda: _apply(run, shape), _until(run.engine, _is_ready))
-            rss_after = _rss_mib()
-            down = await _phase(run, lambda: _delete(run), _until(run.engine, _is_gone))
+            rss_before = rss_mib()
+            up = await _phase(run, lambda: _apply(run, shape), until(run.engine, is_ready))
+            rss_after = rss_mib()
+            down = await _phase(run, lambda: _delete(run), until(run.engine, is_gone))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Scale(
         instances=shape.machines,
@@ -151,7 +151,7 @@ async def _phase(run: _Run, begin: Callable[[], Any], over: asyncio.Event) -> Co
     )
 
 
-def _until(engine: Engine, holds: Callable[[Obj | None], bool]) -> asyncio.Event:
+def until(engine: Engine, holds: Callable[[Obj | None], bool]) -> asyncio.Event:
     """Set when the Infrastructure, as it changes, is first so."""
     over = asyncio.Event()
 
@@ -163,16 +163,16 @@ def _until(engine: Engine, holds: Callable[[Obj | None], bool]) -> asyncio.Event
     return over
 
 
-def _is_ready(obj: Obj | None) -> bool:
+def is_ready(obj: Obj | None) -> bool:
     return obj is not None and condition(obj, "Ready") == "True"
 
 
-def _is_gone(obj: Obj | None) -> bool:
+def is_gone(obj: Obj | None) -> bool:
     return obj is None
 
 
-def _rss_mib() -> float:
+def rss_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES / _MIB
 
 
-__all__ = ["Cost", "Scale", "measure"]
+__all__ = ["Cost", "Scale", "is_gone", "is_ready", "measure", "rss_mib", "until"]
