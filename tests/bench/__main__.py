@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.bench import idle, local, makespan, reaction, report, scale, shapes
+from tests.bench import idle, kubernetes, local, makespan, reaction, report, scale, shapes
 from tests.bench.report import Results, Section
 
 PAGE, DATA = Path("docs/benchmark.md"), Path(".dev/bench.json")
@@ -34,6 +34,8 @@ SCALES = ((1, 250, 3), (1, 500, 1), (1, 1000, 1), (10, 100, 1))
 #: How quiet it was before a machine is lost, in seconds, and over how many seeds.
 QUIET = {"just up": 5.0, "quiet for 15 min": 900.0}
 REACTIONS = 20
+#: Instances on a real API server.
+KUBERNETES = (100, 1000)
 
 T = TypeVar("T")
 Step = tuple[str, Callable[[], None]]
@@ -48,6 +50,7 @@ class Bench:
         self.reactions: dict[str, list[reaction.Reaction]] = {}
         self.idle: list[idle.Idle] = []
         self.local: list[local.Local] = []
+        self.kubernetes: dict[int, kubernetes.Kubernetes] = {}
 
     def steps(self) -> list[Step]:
         """All there is to measure: its title, and the measurement."""
@@ -62,16 +65,24 @@ class Bench:
         found.append(("idle: 1000 Instances", lambda: self.idle.append(_child(idle.Idle, "idle", 1, 1000))))
         for title, seconds in QUIET.items():
             found += [(f"reaction: {title}", self._reaction(title, seed, seconds)) for seed in range(REACTIONS)]
+        for number in KUBERNETES:
+            found.append((f"kubernetes: {number} Instances", self._kubernetes(number)))
         return [*found, ("real processes", lambda: self.local.append(local.measure()))]
 
     def results(self) -> Results:
-        return Results(self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1])
+        return Results(self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1], self.kubernetes)
 
     def _makespan(self, title: str, shape: shapes.Shape, seed: int, bounds: tuple[float, float]) -> Callable[[], None]:
         return lambda: self.makespans.setdefault(title, []).append(makespan.measure(shape, seed, bounds))
 
     def _scale(self, title: str, services: int, replicas: int) -> Callable[[], None]:
         return lambda: self.scales.setdefault(title, []).append(_child(scale.Scale, "scale", services, replicas))
+
+    def _kubernetes(self, number: int) -> Callable[[], None]:
+        def step() -> None:
+            self.kubernetes[number] = _child(kubernetes.Kubernetes, "kubernetes", 1, number)
+
+        return step
 
     def _reaction(self, title: str, seed: int, seconds: float) -> Callable[[], None]:
         return lambda: self.reactions.setdefault(title, []).append(reaction.measure(seed, seconds))

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.bench import report_kubernetes
+from tests.bench.figures import Figure, Section
 from tests.bench.idle import QUIET_SECONDS, Idle, Quiet
+from tests.bench.kubernetes import Kubernetes
 from tests.bench.local import Local
 from tests.bench.makespan import BOOT_SECONDS, STEPS, Makespan
 from tests.bench.reaction import Reaction
@@ -21,23 +24,6 @@ LISTS_GOAL = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One row. `met` is None where there is no goal."""
-
-    what: str
-    value: str
-    goal: str = ""
-    met: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    title: str
-    how: str
-    figures: Sequence[Figure]
-
-
-@dataclass(frozen=True, slots=True)
 class Results:
     """Everything measured. `makespans` by title of shape and health, `scales` by title of shape, `reactions` by how quiet it was."""
 
@@ -46,10 +32,18 @@ class Results:
     idle: Idle
     reactions: Mapping[str, Sequence[Reaction]]
     local: Local
+    kubernetes: Mapping[int, Kubernetes]
 
 
 def sections(results: Results) -> list[Section]:
-    return [_makespan(results), _scale(results), _idle(results), _reaction(results), _local(results)]
+    return [
+        _makespan(results),
+        _scale(results),
+        _idle(results),
+        _reaction(results),
+        _local(results),
+        report_kubernetes.section(dict(results.kubernetes)),
+    ]
 
 
 def markdown(found: Sequence[Section], machine: str) -> str:

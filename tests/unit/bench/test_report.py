@@ -9,6 +9,7 @@ import pytest
 
 from tests.bench import report
 from tests.bench.idle import Idle, Quiet
+from tests.bench.kubernetes import Kubernetes, Phase
 from tests.bench.local import Local
 from tests.bench.makespan import Makespan
 from tests.bench.reaction import Reaction
@@ -24,12 +25,18 @@ def scale(instances: int, cpu_seconds: float) -> Scale:
     return Scale(instances, cost, cost, 0.5, 60.0, 70.0, 71.0)
 
 
+def phase(instances: int, others: int = 0) -> Phase:
+    """So many writes to Instances, so many to groups; events count apart."""
+    return Phase({"patch instances/status": instances, "patch instancegroups/status": others, "create events": 7}, 1.0, 2.0)
+
+
 GOOD = Results(
     makespans={"chain": [Makespan(105.0, 100.0, 9, 0.0, (0.5, 0.0, 0.0, 0.0, 0.0), 0.5)]},
     scales={"1 service of 100": [scale(100, 1.0)], "1 service of 400": [scale(400, 8.0)]},
     idle=Idle(1000, STILL, STILL),
     reactions={"quiet": [Reaction(1.0, 2.0, 3.0)]},
     local=Local(5.0, 1.0, 2.0, 4.0),
+    kubernetes={100: Kubernetes(100, phase(400), phase(0), phase(0), 0, phase(300), 60.0, 80.0)},
 )
 
 
@@ -56,6 +63,16 @@ def test_nothing_is_missed_where_all_goals_are_met() -> None:
             replace(GOOD, idle=replace(GOOD.idle, restart=replace(STILL, mutating_calls=1))),
             ["restart: calls that change the cloud"],
             id="a call after a restart",
+        ),
+        pytest.param(
+            replace(GOOD, kubernetes={100: replace(GOOD.kubernetes[100], up=phase(490, 11))}),
+            ["100: writes an Instance, created → Ready"],
+            id="roll-ups count too",
+        ),
+        pytest.param(
+            replace(GOOD, kubernetes={100: replace(GOOD.kubernetes[100], restart=phase(1))}),
+            ["100: writes and mutating cloud calls of a restart"],
+            id="a write after a restart",
         ),
         pytest.param(
             replace(GOOD, local=Local(5.0, 1.0, 2.0, 27.0)), ["killed → replaced by a Ready one, less its own boot, s"], id="healed late"
