@@ -9,7 +9,7 @@ from typing import Any
 
 from controller import errors
 from controller.api import meta
-from controller.api.cloud import Cloud
+from controller.api.cloud import Cloud, CloudStatus
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.engine import metrics, request
@@ -26,11 +26,16 @@ _REASONS: dict[type[errors.CloudError], Reason] = {
 }
 
 
+#: How often the number of machines is written while it moves.
+COUNT_SECONDS = 10.0
+
+
 async def reconcile(engine: Engine, key: Key) -> float | None:
     cloud = engine.objects.model(key, Cloud)
     if cloud is None:
         engine.clouds.unbind(key)
         engine.clouds.contacts.pop(key, None)
+        engine.memory.cached.pop(("counted", key), None)
         return None
     secret = await _secret(engine, cloud)
     observed = _gather(engine, key, cloud, secret)
@@ -54,11 +59,25 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
 
 
 async def _report(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
-    if not await engine.objects.write_status(key, status.report(observed, todo)) or todo.reason is Reason.RECONCILING:
+    wanted = _paced(engine, key, observed, status.report(observed, todo))
+    if not await engine.objects.write_status(key, wanted) or todo.reason is Reason.RECONCILING:
         return
     before = meta.condition(observed.cloud.status.conditions, "Ready")
     if before is None or before.reason != todo.reason.value:
         await engine.say(key, "Normal" if todo.ready else "Warning", todo.reason, todo.message)
+
+
+def _paced(engine: Engine, key: Key, observed: Observed, wanted: CloudStatus) -> CloudStatus:
+    """The number of machines is written every ten seconds at most: a fleet that comes or goes would move it each second."""
+    seen, now = observed.cloud.status.machines, engine.ports.now().timestamp()
+    if wanted.machines == seen:
+        return wanted
+    place = ("counted", key)
+    if now < engine.memory.cached.get(place, 0.0) + COUNT_SECONDS:
+        engine.queue.add_after(key, COUNT_SECONDS)
+        return wanted.model_copy(update={"machines": seen})
+    engine.memory.cached[place] = now
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)
