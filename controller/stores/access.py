@@ -80,7 +80,7 @@ def from_kubeconfig(path: Path) -> Access:
     return Access(server, tls, token, str(context.get("namespace") or "default"))
 
 
-def session(access: Access) -> aiohttp.ClientSession:
+def session(access: Access, *more: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
     """A session that says who we are with each request. Belongs to the running loop; its owner closes it."""
 
     async def authorise(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -91,7 +91,7 @@ def session(access: Access) -> aiohttp.ClientSession:
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=access.tls if access.tls is not None else True),
-        middlewares=(authorise,),
+        middlewares=(authorise, *more),
         headers={"User-Agent": "occopus"},
         timeout=aiohttp.ClientTimeout(total=None, connect=REQUEST_SECONDS),
     )

@@ -54,6 +54,10 @@ class Throttled(errors.Unavailable):
         self.after_seconds = after_seconds
 
 
+class NotServed(errors.Unavailable):
+    """The server knows no such kind: its CRD is not applied, or has gone. Says nothing of any object."""
+
+
 class Expired(errors.Unavailable):
     """The `continue` of a list has expired: the list begins anew."""
 
@@ -92,9 +96,7 @@ def _missing(asked: Asked, status: Obj, message: str) -> errors.StoreError:
         return errors.Rejected(_subject(asked), (errors.Cause("metadata.namespace", _short(_text(status.get("message")))),))
     if asked.verb != "create" and asked.name and details.get("name") == asked.name and details.get("kind") == asked.resource.plural:
         return errors.ObjectNotFound(message)
-    return errors.Unavailable(
-        f"{asked}: the API server does not serve {asked.resource} in {asked.resource.api_version} (is its CRD applied?)"
-    )
+    return NotServed(f"{asked}: the API server does not serve {asked.resource} in {asked.resource.api_version} (is its CRD applied?)")
 
 
 def _conflict(asked: Asked, status: Obj, message: str) -> errors.StoreError:
@@ -125,13 +127,14 @@ _TABLE: dict[int, Callable[[Asked, Obj, str], errors.StoreError]] = {
 
 # --- causes of a refusal --------------------------------------------------------------------------------------------
 _UNKNOWN = re.compile(r'(unknown|duplicate) field "([^"]+)"')
-_GO_FIELD = re.compile(r"cannot unmarshal (\w+) into Go struct field \w+\.(\S+) of type (\S+)")
+_GO_FIELD = re.compile(r"cannot unmarshal (\w+) into Go struct field (\w+)\.(\S+) of type (\S+)")
 _GO_STRING = re.compile(r'Invalid value: "(?:[^"\\]|\\.)*": ', re.DOTALL)
-_UNCHECKED = "some validation rules were not checked"
+#: What the server says a second time, of the whole object, where it has named a field already.
+_ECHOES = ("some validation rules were not checked", "Checked value must be of type")
 
 
 def _causes(asked: Asked, status: Obj) -> Iterator[errors.Cause]:
-    given = [cause for cause in _given_causes(status) if _UNCHECKED not in _text(cause.get("message"))]
+    given = [cause for cause in _given_causes(status) if not any(echo in _text(cause.get("message")) for echo in _ECHOES)]
     if not given:
         yield from _decoding(_text(status.get("message")))
     for cause in given:
@@ -151,15 +154,16 @@ def _decoding(text: str) -> Iterator[errors.Cause]:
     yield from (errors.Cause(field, f'{which} field "{field}"') for which, field in unknown)
     mistyped = _GO_FIELD.search(text)
     if mistyped:
-        found, field, wanted = mistyped.groups()
-        yield errors.Cause(field, f"Invalid value: {found}: must be of type {wanted}")
+        found, struct, field, wanted = mistyped.groups()
+        place = f"metadata.{field}" if struct == "ObjectMeta" and not field.startswith("metadata.") else field
+        yield errors.Cause(place, f"Invalid value: {found}: must be of type {wanted}")
     elif not unknown:
         yield errors.Cause("", _short(text) or "refused without a reason")
 
 
 def _field(field: str) -> str:
-    """The root is `<nil>` to CRDs' validation and `[]` to that of some built-in kinds."""
-    return "" if field in ("<nil>", "[]") else field
+    """The root is `<nil>` to CRDs' validation and `[]` to that of some built-in kinds; that of scale begins at a dot."""
+    return "" if field in ("<nil>", "[]") else field.removeprefix(".")
 
 
 # --- small things ---------------------------------------------------------------------------------------------------
@@ -198,4 +202,4 @@ def _seconds(retry_after: str | None) -> float:
     return float(retry_after) if retry_after and retry_after.isdecimal() else 1.0
 
 
-__all__ = ["Asked", "Expired", "Lost", "Throttled", "refusal"]
+__all__ = ["Asked", "Expired", "Lost", "NotServed", "Throttled", "refusal"]

@@ -14,44 +14,30 @@ from typing import Any, cast
 
 from controller import errors
 from controller.ports import Obj
+from controller.stores import merge
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-#: Secrets and ConfigMaps alike (core/v1 `MaxSecretSize`).
+#: All values together, decoded; of Secrets and ConfigMaps alike (core/v1 `MaxSecretSize`).
 _DATA_LIMIT_BYTES = 1_048_576
 
 _ROOT: dict[str, Any] = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
 _TEXTS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
 
 
-def _frozen_by_flag(field: str) -> dict[str, str]:
-    same = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-    rule = f"!has(oldSelf.immutable) || !oldSelf.immutable || (has(self.immutable) && self.immutable && {same})"
-    return {"rule": rule, "message": f"{field} is immutable when `immutable` is set"}
-
-
-def _schema(properties: dict[str, Any], *rules: dict[str, str], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    built: dict[str, Any] = {"type": "object", "properties": {**_ROOT, **properties}, "x-kubernetes-validations": list(rules)}
-    return {**built, "required": list(required)} if required else built
+def _schema(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {**_ROOT, **properties}}
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "Secret": _schema(
-        {"type": {"type": "string", "default": "Opaque"}, "data": _TEXTS, "stringData": _TEXTS, "immutable": {"type": "boolean"}},
-        _frozen_by_flag("data"),
-        {"rule": "self.type == oldSelf.type", "message": "type is immutable"},
+        {"type": {"type": "string", "default": "Opaque"}, "data": _TEXTS, "stringData": _TEXTS, "immutable": {"type": "boolean"}}
     ),
-    "ConfigMap": _schema(
-        {"data": _TEXTS, "binaryData": _TEXTS, "immutable": {"type": "boolean"}},
-        _frozen_by_flag("data"),
-        _frozen_by_flag("binaryData"),
-    ),
+    "ConfigMap": _schema({"data": _TEXTS, "binaryData": _TEXTS, "immutable": {"type": "boolean"}}),
     "ControllerRevision": _schema(
-        {"data": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}, "revision": {"type": "integer", "minimum": 0}},
         {
-            "rule": "has(self.data) == has(oldSelf.data) && (!has(self.data) || self.data == oldSelf.data)",
-            "message": "data is immutable",
-        },
-        required=("revision",),
+            "data": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            "revision": {"type": "integer", "minimum": 0, "default": 0},
+        }
     ),
 }
 
@@ -69,10 +55,34 @@ def normalised(obj: Obj) -> Obj:
     return {**{field: value for field, value in obj.items() if field != "stringData"}, "data": data | encoded}
 
 
-def faults(obj: Obj) -> Iterator[errors.Cause]:
-    """What a schema cannot say: keys, base64 and size of the data of a Secret or ConfigMap."""
-    if obj.get("kind") not in ("Secret", "ConfigMap"):
+#: What never changes, of each kind; and what does not change once `immutable` is set (core/v1 and apps/v1 validation).
+_IMMUTABLE = {"Secret": ("type",), "ControllerRevision": ("data",)}
+_FREEZABLE = {"Secret": ("data",), "ConfigMap": ("data", "binaryData")}
+
+
+def faults(obj: Obj, old: Obj | None) -> Iterator[errors.Cause]:
+    """What a schema cannot say: what may not change; keys, base64 and size of the data of a Secret or ConfigMap."""
+    if old is not None:
+        yield from _changed(obj, old)
+    if obj.get("kind") in ("Secret", "ConfigMap"):
+        yield from _data_faults(obj)
+
+
+def _changed(obj: Obj, old: Obj) -> Iterator[errors.Cause]:
+    kind = obj.get("kind", "")
+    for field in _IMMUTABLE.get(kind, ()):
+        if not merge.same(obj.get(field), old.get(field)):
+            yield errors.Cause(field, "Invalid value: field is immutable")
+    if old.get("immutable") is not True or kind not in _FREEZABLE:
         return
+    if obj.get("immutable") is not True:
+        yield errors.Cause("immutable", "Forbidden: field is immutable when `immutable` is set")
+    for field in _FREEZABLE[kind]:
+        if not merge.same(obj.get(field, {}), old.get(field, {})):
+            yield errors.Cause(field, "Forbidden: field is immutable when `immutable` is set")
+
+
+def _data_faults(obj: Obj) -> Iterator[errors.Cause]:
     size_bytes = 0
     for field in ("data", "binaryData"):
         found = obj.get(field)
@@ -84,19 +94,22 @@ def faults(obj: Obj) -> Iterator[errors.Cause]:
                 )
             if not isinstance(value, str):
                 continue
-            size_bytes += len(value.encode())
-            if (field == "binaryData" or obj["kind"] == "Secret") and not _is_base64(value):
+            decoded = _decoded(value) if field == "binaryData" or obj["kind"] == "Secret" else value.encode()
+            if decoded is None:
                 yield errors.Cause(f"{field}[{key}]", "Invalid value: illegal base64 data; text goes into stringData as it is")
+            else:
+                size_bytes += len(decoded)
     if size_bytes > _DATA_LIMIT_BYTES:
-        yield errors.Cause("data", f"Too long: may not be more than {_DATA_LIMIT_BYTES} bytes")
+        # The server names no field of a ConfigMap, since two fields share the limit.
+        field = "data" if obj["kind"] == "Secret" else ""
+        yield errors.Cause(field, f"Too long: may not be more than {_DATA_LIMIT_BYTES} bytes")
 
 
-def _is_base64(text: str) -> bool:
+def _decoded(text: str) -> bytes | None:
     try:
-        base64.b64decode(text, validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return False
-    return True
+        return None
 
 
 __all__ = ["SCHEMAS", "faults", "normalised"]

@@ -8,7 +8,7 @@ watches nothing itself: `observe` is told what the process' event source saw.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
@@ -110,7 +110,7 @@ class KubernetesStore:
                 answer = await self._patched(asked, key, body)
             except errors.Forbidden:
                 raise lost from None
-        return self._returned(answer, resource)
+        return self._returned({"metadata": answer["metadata"]} if key.kind == "Secret" else answer, resource)
 
     async def _patched(self, asked: Asked, key: Key, body: Obj) -> Obj:
         """What a patch without an answer came to: at one version it is done once at most, so at that version it is sent again.
@@ -141,20 +141,24 @@ class KubernetesStore:
         preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
         options: Obj = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         try:
-            await self._requests.send(asked, options)
-        except Lost:
-            await self._deleted(asked, key, options)
+            await self._deleted(asked, options)
+        except errors.Conflict:
+            # At a version: what moved the object on may be this deletion, sent twice (by us, or by aiohttp, which repeats a DELETE
+            # on a connection that was kept and broke).
+            if version is None or not await self._marked(key, uid):
+                raise
 
-    async def _deleted(self, asked: Asked, key: Key, options: Obj) -> None:
-        """Delete again after an answer was lost: the UID makes that harmless, and tells what the first one did."""
+    async def _deleted(self, asked: Asked, options: Obj) -> None:
+        """Delete, and again where the answer was lost: the UID makes that harmless."""
         try:
             await self._requests.send(asked, options)
-        except errors.ObjectNotFound:
-            return
-        except errors.Conflict:
-            metadata = (await self.get(key))["metadata"]
-            if metadata["uid"] != options["preconditions"]["uid"] or "deletionTimestamp" not in metadata:
-                raise
+        except Lost:
+            with suppress(errors.ObjectNotFound):
+                await self._requests.send(asked, options)
+
+    async def _marked(self, key: Key, uid: str) -> bool:
+        metadata = (await self.get(key))["metadata"]
+        return metadata["uid"] == uid and "deletionTimestamp" in metadata
 
     # --- the watch, events, the lease
     async def watch(self) -> AsyncIterator[Change]:

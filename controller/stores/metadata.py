@@ -86,7 +86,7 @@ def _string_map(metadata: dict[str, Any], field: str) -> Iterator[errors.Cause]:
         if not isinstance(value, str):
             yield _not("string", f"{where}.{key}")
         elif field == "labels" and not _LABEL_VALUE.fullmatch(value):
-            yield errors.Cause(f"{where}.{key}", f'Invalid value: "{value[:80]}": must be a valid label value of at most 63 characters')
+            yield errors.Cause(where, f'Invalid value: "{value[:80]}" of {key}: must be a valid label value of at most 63 characters')
         else:
             size_bytes += len(key.encode()) + len(value.encode())
     if field == "annotations" and size_bytes > _ANNOTATIONS_LIMIT_BYTES:
@@ -101,7 +101,7 @@ def _finalizers(found: Any) -> Iterator[errors.Cause]:
         if not isinstance(each, str):
             yield _not("string", f"metadata.finalizers[{index}]")
         elif not _qualified(each):
-            yield errors.Cause(f"metadata.finalizers[{index}]", f'Invalid value: "{each[:80]}": {_QUALIFIED_WORDS}')
+            yield errors.Cause("metadata.finalizers", f'Invalid value: "{each[:80]}": {_QUALIFIED_WORDS}')
 
 
 def _owners(found: Any) -> Iterator[errors.Cause]:
@@ -118,7 +118,7 @@ def _owners(found: Any) -> Iterator[errors.Cause]:
             yield errors.Cause(f"{where}.{unknown}", f'unknown field "{where}.{unknown}"')
         for field in _OWNER_REQUIRED:
             if not isinstance(owner.get(field), str) or not owner[field]:
-                yield errors.Cause(f"{where}.{field}", "Required value: must not be empty")
+                yield errors.Cause(f"metadata.ownerReferences.{field}", f"Invalid value: must not be empty, in entry {index}")
 
 
 def _qualified(text: str) -> bool:

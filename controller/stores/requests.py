@@ -7,6 +7,7 @@ whose answer was lost is the store's.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 from collections.abc import Mapping
@@ -110,7 +111,8 @@ class Requests:
     async def _once(self, asked: Asked, body: Obj | None, query: Mapping[str, str], accept: str) -> Obj:
         url = URL(f"{self._server}{asked.path}{f'?{urlencode(query)}' if query else ''}", encoded=True)
         headers = {"Accept": accept} | ({} if body is None else {"Content-Type": MERGE_PATCH if asked.verb == "patch" else JSON})
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        # A file, since aiohttp warns of bytes above 1 MiB, and the largest object is larger.
+        data = None if body is None else io.BytesIO(json.dumps(body, separators=(",", ":")).encode())
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         try:
             async with self._session.request(_METHODS[asked.verb], url, data=data, headers=headers, timeout=timeout) as response:

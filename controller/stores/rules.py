@@ -46,7 +46,7 @@ class Rules:
             if strange := tuple(_strange(obj, old, "")):
                 raise errors.Rejected(subject, strange)
             checked = schema.defaulted(builtin.normalised(obj))
-            causes = [*metadata_faults(checked, before), *schema.faults(checked, before), *builtin.faults(checked)]
+            causes = [*metadata_faults(checked, before), *schema.faults(checked, before), *builtin.faults(checked, before)]
             causes += [] if causes else schema.broken_rules(checked, before)
             size_bytes = len(json.dumps(checked, ensure_ascii=False).encode())
         except RecursionError:

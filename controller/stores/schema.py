@@ -81,10 +81,12 @@ class Schema:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = jsonschema_rs.Draft202012Validator(_json_schema(schema), validate_formats=True)
         self._tree = _node(schema, ())
+        self._schema = schema
 
     def defaulted(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """The object with the schema's defaults where a field is missing or null; the same object where none is."""
-        return _filled(self._tree, obj)
+        """The object with the schema's defaults where a field is missing or null, and without other nulls; the same object where
+        nothing is to be done."""
+        return _filled(self._tree, _without_nulls(self._schema, obj) if _has_null(obj) else obj)
 
     def faults(self, obj: dict[str, Any], old: dict[str, Any] | None) -> list[errors.Cause]:
         """Where the object does not fit: types, bounds, required, unknown fields, duplicate keys of list maps."""
@@ -148,6 +150,28 @@ def _rule(rule: Mapping[str, str], path: tuple[str, ...]) -> _Rule:
     whole = re.search(r"\b(?:self|oldSelf)\b(?!\.)", text) is not None
     parts = frozenset(re.findall(r"\b(?:self|oldSelf)\.(\w+)", text)) if not path and not whole else frozenset[str]()
     return _Rule(text, rule.get("message", f"failed rule: {text}"), transition, parts)
+
+
+# --- nulls: no field of ours is nullable, and a server drops them before it fills defaults in -------------------------------
+def _has_null(value: Json) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_null, cast(dict[str, Json], value).values()))
+    return any(map(_has_null, cast(list[Json], value))) if isinstance(value, list) else value is None
+
+
+def _without_nulls(schema: Mapping[str, Any], value: Json) -> Json:
+    """Fields that the schema names and that are null are left out; in lists, and where the schema names nothing, nulls stay."""
+    if isinstance(value, list) and "items" in schema:
+        return [_without_nulls(schema["items"], each) for each in cast(list[Json], value)]
+    if not isinstance(value, dict):
+        return cast(Json, value)
+    known, other = schema.get("properties", {}), schema.get("additionalProperties")
+    kept: dict[str, Json] = {}
+    for name, each in cast(dict[str, Json], value).items():
+        place = known.get(name, other)
+        if each is not None or place is None or "default" in place:
+            kept[name] = each if place is None else _without_nulls(place, each)
+    return kept
 
 
 # --- defaults -------------------------------------------------------------------------------------------------------

@@ -17,13 +17,22 @@ REMOVED: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`refused` are the fields that a refusal names, all of them; empty where the object is taken."""
+    """`refused` are the fields that a refusal names, all of them; empty where the object is taken.
+
+    `server` are those that an API server names, where its decoder cannot tell more: it stops at what it cannot decode, and knows
+    a map's name but not the key.
+    """
 
     id: str
     kind: str
     changes: dict[str, Any]
     refused: frozenset[str] = frozenset()
     base: dict[str, Any] = field(default_factory=dict[str, Any])
+    server: frozenset[str] | None = None
+
+    @property
+    def refused_by_server(self) -> frozenset[str]:
+        return self.refused if self.server is None else self.server
 
     def old(self) -> Obj:
         return changed(samples.GOOD[self.kind](), self.base)
@@ -56,6 +65,10 @@ def _bad(id: str, kind: str, changes: dict[str, Any], *refused: str, base: dict[
     return Row(id, kind, changes, frozenset(refused), base or {})
 
 
+def _undecodable(id: str, kind: str, changes: dict[str, Any], *refused: str, server: str) -> Row:
+    return Row(id, kind, changes, frozenset(refused), server=frozenset((server,)))
+
+
 _LONG = "x" * 64
 _SERVICE = {"name": "cache", "templateRef": {"name": "cache"}}
 
@@ -69,16 +82,18 @@ CREATES: tuple[Row, ...] = (
     _bad("name-long", "Cloud", {"metadata.name": "x" * 254}, "metadata.name"),
     good("name-longest", "Cloud", metadata__name="x" * 253),
     good("name-dots", "Cloud", metadata__name="a.b-c.d"),
-    _bad("label-no-text", "Cloud", {"metadata.labels": {"a": 1}}, "metadata.labels.a"),
-    _bad("label-value-long", "Cloud", {"metadata.labels": {"a": _LONG}}, "metadata.labels.a"),
+    _undecodable("label-no-text", "Cloud", {"metadata.labels": {"a": 1}}, "metadata.labels.a", server="metadata.labels"),
+    _bad("label-value-long", "Cloud", {"metadata.labels": {"a": _LONG}}, "metadata.labels"),
     _bad("label-key-spaces", "Cloud", {"metadata.labels": {"a b": "c"}}, "metadata.labels"),
     _bad("labels-a-list", "Cloud", {"metadata.labels": ["a"]}, "metadata.labels"),
-    _bad("annotation-no-text", "Cloud", {"metadata.annotations": {"a": True}}, "metadata.annotations.a"),
+    _undecodable(
+        *("annotation-no-text", "Cloud", {"metadata.annotations": {"a": True}}, "metadata.annotations.a"), server="metadata.annotations"
+    ),
     _bad("annotations-large", "Cloud", {"metadata.annotations": {"a": "x" * 262_144}}, "metadata.annotations"),
-    _bad("finalizer-spaces", "Cloud", {"metadata.finalizers": ["a b"]}, "metadata.finalizers[0]"),
+    _bad("finalizer-spaces", "Cloud", {"metadata.finalizers": ["a b"]}, "metadata.finalizers"),
     _bad(
         *("owner-without-uid", "Instance", {"metadata.ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x"}]}),
-        "metadata.ownerReferences[0].uid",
+        "metadata.ownerReferences.uid",
     ),
     _bad("metadata-unknown", "Cloud", {"metadata.lables": {"a": "b"}}, "metadata.lables"),
     # the root
@@ -173,9 +188,14 @@ CREATES: tuple[Row, ...] = (
     good("group-name-52", "Infrastructure", metadata__name="x" * 48),
     _bad("id-empty", "Infrastructure", {"spec.id": ""}, "spec.id"),
     _bad("id-slash", "Infrastructure", {"spec.id": "a/b"}, "spec.id"),
-    _bad(
+    _undecodable(
         *("several-at-once", "Infrastructure", {"spec.id": "", "spec.services.0.replicas": "1", "spec.foo": 1, "metadata.name": "A"}),
         *("spec.id", "spec.services[0].replicas", "spec.foo", "metadata.name"),
+        server="spec.foo",
+    ),
+    _bad(
+        *("several-values", "Infrastructure", {"spec.id": "", "spec.services.0.replicas": "1", "metadata.name": "A"}),
+        *("spec.id", "spec.services[0].replicas", "metadata.name"),
     ),
     # InstanceGroup
     _bad("group-replicas-missing", "InstanceGroup", {"spec.replicas": REMOVED}, "spec.replicas"),
@@ -188,12 +208,15 @@ CREATES: tuple[Row, ...] = (
     good("instance-inputs-anything", "Instance", spec__inputs={"a": [1, None, {"b": False}], "ü": {}}),
     _bad("instance-inputs-a-list", "Instance", {"spec.inputs": []}, "spec.inputs"),
     # built-in kinds
-    _bad("secret-no-base64", "Secret", {"data.key": "*"}, "data[key]"),
-    _bad("secret-number", "Secret", {"data": {"key": 1}}, "data.key"),
+    _undecodable("secret-no-base64", "Secret", {"data.key": "*"}, "data[key]", server=""),
+    _undecodable("secret-number", "Secret", {"data": {"key": 1}}, "data.key", server="data"),
     _bad("secret-key", "Secret", {"data": {"a b": ""}}, "data[a b]"),
-    _bad("secret-large", "Secret", {"data": {"a": "AAAA" * 262_145}}, "data"),
-    _bad("config-map-number", "ConfigMap", {"data": {"port": 80}}, "data.port"),
-    _bad("revision-missing", "ControllerRevision", {"revision": REMOVED}, "revision"),
+    _bad("secret-large", "Secret", {"data": {"a": "AAAA" * 349_526}}, "data"),
+    good("secret-largest", "Secret", data={"a": "AAAA" * 349_525}),
+    _undecodable("config-map-number", "ConfigMap", {"data": {"port": 80}}, "data.port", server="data"),
+    _bad("config-map-large", "ConfigMap", {"data": {"a": "x" * 1_048_577}}, ""),
+    good("revision-missing", "ControllerRevision", revision=REMOVED),
+    _bad("revision-negative", "ControllerRevision", {"revision": -1}, "revision"),
 )
 
 UPDATES: tuple[Row, ...] = (
@@ -229,11 +252,14 @@ UPDATES: tuple[Row, ...] = (
     _bad("condition-status", "Instance", {"status.conditions.0.status": "true"}, "status.conditions[0].status"),
     _bad("condition-time", "Instance", {"status.conditions.0.lastTransitionTime": "today"}, "status.conditions[0].lastTransitionTime"),
     _bad("status-unknown", "Instance", {"status.machines": 1}, "status.machines"),
-    _bad("revision-data", "ControllerRevision", {"data": {}}, ""),
+    _bad("revision-data", "ControllerRevision", {"data": {}}, "data"),
     good("revision-number", "ControllerRevision", revision=2),
     good("secret-data", "Secret", data={"key": ""}),
-    _bad("secret-type", "Secret", {"type": "Other"}, ""),
-    _bad("secret-frozen", "Secret", {"data": {"key": ""}}, "", base={"immutable": True}),
-    _bad("config-map-frozen", "ConfigMap", {"data": {}}, "", base={"immutable": True}),
-    _bad("config-map-thawed", "ConfigMap", {"immutable": False}, "", base={"immutable": True}),
+    _bad("secret-type", "Secret", {"type": "Other"}, "type"),
+    _bad("secret-frozen", "Secret", {"data": {"key": ""}}, "data", base={"immutable": True}),
+    _bad("secret-thawed", "Secret", {"immutable": REMOVED}, "immutable", base={"immutable": True}),
+    good("secret-frozen-labels", "Secret", {"immutable": True}, metadata__labels={"a": "b"}),
+    _bad("config-map-frozen", "ConfigMap", {"data": {}}, "data", base={"immutable": True}),
+    _bad("config-map-frozen-bytes", "ConfigMap", {"binaryData": REMOVED}, "binaryData", base={"immutable": True}),
+    _bad("config-map-thawed", "ConfigMap", {"immutable": False}, "immutable", base={"immutable": True}),
 )

@@ -36,9 +36,9 @@ def test_update(row: table.Row) -> None:
     assert refused(row.new(), row.old()) == row.refused
 
 
-# --- every field at odd values --------------------------------------------------------------------------------------
+# --- every field at odd values (test_server.py asks a server the same) ------------------------------------------------
 Path = tuple[str | int, ...]
-_ODD: dict[str, Any] = {"null": None, "boolean": True, "integer": 7, "number": 0.5, "string": "odd", "array": [], "object": {}}
+_ODD: dict[str, Any] = {"boolean": True, "integer": 7, "number": 0.5, "string": "odd", "array": [], "object": {}}
 #: What a value of a type may pass for: integers are numbers.
 _PASSES = {"number": {"integer", "number"}}
 
@@ -55,30 +55,33 @@ def _fields(schema: Obj, value: Any, path: Path) -> Iterator[tuple[Path, Obj]]:
             yield from _fields(schema["items"], each, (*path, index))
 
 
-def _every_field() -> Iterator[Any]:
+def every_field() -> Iterator[tuple[str, Path, Obj]]:
+    """Kind, place and schema of each field that the good objects have."""
     documents = crd.crds(samples.PLUGINS)
     for kind in kinds.KINDS:
         schema = crd.object_schema(documents[f"{kind.plural}.yaml"])
         for path, place in _fields(schema, samples.GOOD[kind.kind](), ()):
             if path:
-                yield pytest.param(kind.kind, path, place, id=f"{kind.kind}-{_shown(path)}")
+                yield kind.kind, path, place
 
 
 def _shown(path: Path) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
-_EVERY_FIELD = pytest.mark.parametrize(("kind", "path", "place"), list(_every_field()))
+_EVERY_FIELD = pytest.mark.parametrize(
+    ("kind", "path", "place"), [pytest.param(*each, id=f"{each[0]}-{_shown(each[1])}") for each in every_field()]
+)
 
 
-def _with(kind: str, path: Path, value: Any) -> Obj:
+def changed(kind: str, path: Path, value: Any) -> Obj:
     return table.changed(samples.GOOD[kind](), {".".join(map(str, path)): value})
 
 
-def _odd_values(place: Obj) -> Iterator[Any]:
+def odd_values(place: Obj) -> Iterator[Any]:
     """Values that the field cannot take: of other types, outside of its bounds, not among its words."""
     accepted = _PASSES.get(place["type"], {place["type"]})
-    yield from (value for name, value in _ODD.items() if name not in accepted and not (name == "null" and "default" in place))
+    yield from (value for name, value in _ODD.items() if name not in accepted)
     if "maxLength" in place:
         yield "a" * (place["maxLength"] + 1)
     if place.get("minLength"):
@@ -95,19 +98,28 @@ def _odd_values(place: Obj) -> Iterator[Any]:
 
 @_EVERY_FIELD
 def test_a_field_at_odd_values_is_refused_by_its_name(kind: str, path: Path, place: Obj) -> None:
-    for value in _odd_values(place):
-        named = refused(_with(kind, path, value))
+    for value in odd_values(place):
+        named = refused(changed(kind, path, value))
         assert _shown(path) in named, (value, named)
+
+
+@_EVERY_FIELD
+def test_a_null_is_a_field_that_is_not_there(kind: str, path: Path, place: Obj) -> None:
+    null = refused(changed(kind, path, None))
+    if isinstance(path[-1], int):
+        assert _shown(path) in null
+    else:
+        assert null == refused(changed(kind, path, table.REMOVED))
 
 
 @_EVERY_FIELD
 def test_an_unknown_field_beside_any_is_refused_by_its_name(kind: str, path: Path, place: Obj) -> None:
     if place["type"] != "object" or place.get("x-kubernetes-preserve-unknown-fields"):
         return
-    assert refused(_with(kind, (*path, "strange"), 1)) == {f"{_shown(path)}.strange"}
+    assert refused(changed(kind, (*path, "strange"), 1)) == {f"{_shown(path)}.strange"}
 
 
 @_EVERY_FIELD
 def test_a_required_field_that_is_missing_is_named(kind: str, path: Path, place: Obj) -> None:
     for name in place.get("required", ()):
-        assert f"{_shown(path)}.{name}" in refused(_with(kind, (*path, name), table.REMOVED))
+        assert f"{_shown(path)}.{name}" in refused(changed(kind, (*path, name), table.REMOVED))

@@ -1,11 +1,13 @@
 """A kube-apiserver for the tests that ask one: one control plane a test process, started when the first test wants it.
 
-It serves the CRDs of the drivers in `tests/api/samples.py`. Each test takes a namespace of its own, so nothing is cleaned up.
+It serves the CRDs of the drivers in `tests/api/samples.py` and of those installed, which an operator insists on. Each test takes a
+namespace of its own, so nothing is cleaned up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import signal
@@ -18,6 +20,7 @@ import aiohttp
 import pytest
 
 from controller.api import crd
+from controller.clouds import plugins
 from controller.ports import Obj
 from controller.stores import access
 from tests.api import samples
@@ -58,7 +61,7 @@ class Cluster:
     async def ask(self, session: aiohttp.ClientSession, method: str, path: str, body: Obj | None = None, **options: Any) -> Answer:
         """One request; a body goes as JSON unless `headers` say otherwise."""
         headers = {"Content-Type": "application/json", **options.pop("headers", {})}
-        data = None if body is None else json.dumps(body)
+        data = None if body is None else io.BytesIO(json.dumps(body).encode())
         async with session.request(method, f"{self.access.server}{path}", data=data, headers=headers, **options) as response:
             return Answer(response.status, await response.read(), tuple(response.headers.getall("Warning", ())))
 
@@ -96,4 +99,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
 
 async def _with_crds(cluster: Cluster) -> None:
     async with access.session(cluster.access) as session:
-        await asyncio.gather(*(cluster.apply(session, document) for document in crd.crds(samples.PLUGINS).values()))
+        await asyncio.gather(
+            *(cluster.apply(session, document) for document in crd.crds((*samples.PLUGINS, *plugins.installed())).values())
+        )
