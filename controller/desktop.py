@@ -58,8 +58,22 @@ class Desktop:
             raise errors.UsageError("the desktop is not watching; open it by desktop.open or desktop.run")
         return self._seen
 
+    @property
+    def namespace(self) -> str:
+        """The one that a state file has."""
+        return "default"
+
+    @property
+    def state_directory(self) -> Path:
+        """Where the machines of local clouds live that name no directory."""
+        return self.settings.path.parent
+
+    async def controller_id(self) -> str:
+        """What the machines' tags say whose they are."""
+        return self.store.controller_id
+
     def find(self, kind: str, name: str) -> Obj | None:
-        return self.objects.get(Key(kind, "default", name))
+        return self.objects.get(Key(kind, self.namespace, name))
 
     async def apply(self, documents: Iterable[Obj]) -> list[Key]:
         """Make spec, labels and annotations of each object what its document says. Raises Rejected, having written none.
@@ -115,6 +129,10 @@ class Desktop:
             with contextlib.suppress(errors.Conflict):
                 return await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"])
         raise errors.Unavailable(f"{key} is changed by others all the time")
+
+    async def scale(self, group: str, replicas: int) -> None:
+        """Set how many machines a group has. Raises ObjectNotFound, Rejected."""
+        await self.change(Key("InstanceGroup", self.namespace, group), {"spec": {"replicas": replicas}})
 
     async def delete(self, key: Key) -> None:
         """Mark the object for deletion; the engine does the rest. Raises ObjectNotFound."""
@@ -203,7 +221,7 @@ async def _watched(desktop: Desktop) -> AsyncGenerator[None]:
 async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
     options = Options(
         controller_id=desktop.store.controller_id,
-        state_directory=str(desktop.settings.path.parent),
+        state_directory=str(desktop.state_directory),
         allow_local=True,
         ambient_credentials=True,
         sweep=desktop.settings.sweep,

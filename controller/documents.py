@@ -18,18 +18,22 @@ _FILE_VALUES = 200_000
 _DEPTH = 100
 
 
-def load(paths: tuple[str, ...]) -> list[Obj]:
+def load(paths: tuple[str, ...], *, any_namespace: bool = False) -> list[Obj]:
     """All documents of the files, in order; `-` is standard input, a directory stands for its *.yaml files.
 
-    A document that stands there twice, word for word, is one. Raises UsageError, naming file, line and column.
+    A document that stands there twice, word for word, is one. Other namespaces than `default` are for a cluster alone.
+    Raises UsageError, naming file, line and column.
     """
-    found: dict[tuple[str, str], tuple[str, Obj]] = {}
+    found: dict[tuple[str, str, str], tuple[str, Obj]] = {}
     for path in paths:
         for place, document in _file(path):
-            name = (str(document["kind"]), str(document["metadata"]["name"]))
-            before, first = found.setdefault(name, (place, document))
+            kind, name = str(document["kind"]), str(document["metadata"]["name"])
+            namespace = document["metadata"].get("namespace", "" if any_namespace else "default")
+            if namespace != "default" and not any_namespace:
+                raise errors.UsageError(f"{place}: metadata.namespace is {namespace!r}; a state file has the one namespace default")
+            before, first = found.setdefault((kind, str(namespace), name), (place, document))
             if first != document:
-                raise errors.UsageError(f"{place}: {' '.join(name)} is described in {before} too, and differently")
+                raise errors.UsageError(f"{place}: {kind} {name} is described in {before} too, and differently")
     if not found:
         raise errors.UsageError(f"no document in {', '.join(paths)}")
     return [document for _, document in found.values()]
@@ -111,9 +115,6 @@ def _checked(place: str, obj: Any) -> Obj:
         raise errors.UsageError(f"{place}: metadata.name is missing")
     if not isinstance(metadata["name"], str):
         raise errors.UsageError(f"{place}: metadata.name is {metadata['name']!r}; put a name in quotes that is not text by itself")
-    namespace = metadata.get("namespace", "default")
-    if namespace != "default":
-        raise errors.UsageError(f"{place}: metadata.namespace is {namespace!r}; a state file has the one namespace default")
     return document
 
 

@@ -8,7 +8,8 @@ OccopusError
 │   ├── Rejected               the API's rules refuse it: `causes` name field and why; retrying changes nothing
 │   ├── Forbidden              the API server does not allow this verb on this resource
 │   ├── Unavailable            no answer; of a write the outcome is unknown until a live read
-│   └── StoreUnusable          the file is locked, copied, damaged, read-only or of a newer version
+│   └── StoreUnusable          the file is locked, copied, damaged, read-only or of a newer version; to the command line also
+│                              a cluster that gives no answer or does not allow what it asks
 ├── CloudError                 what a cloud answered, one class per way out
 │   ├── Throttled              slow down; `after_seconds` if the cloud said
 │   ├── Transient              no usable answer: of a mutation the outcome is unknown
@@ -78,7 +79,7 @@ class Unavailable(StoreError):
 
 
 class StoreUnusable(StoreError):
-    """The state file cannot be used as it is; the message names the way out."""
+    """The state file or the cluster cannot be used as it is; the message names the way out."""
 
 
 class StoreLocked(StoreUnusable):

@@ -1,4 +1,7 @@
-"""The commands that change something: up, run, scale, delete. Each answers with the exit code."""
+"""The commands that change something: up, run, scale, delete. Each answers with the exit code.
+
+All but scale are for a state file, which they reconcile; over a cluster the operator does that.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ import click
 
 from controller import assembly, desktop, documents, errors, logs, view
 from controller.api import meta
-from controller.cli import follow
+from controller.cli import follow, home
 from controller.cli.main import NOT_REACHED
+from controller.cli.target import StateFile, Target
 from controller.desktop import Desktop, Settings
 from controller.engine.sweep import Policy
 from controller.ports import Key
@@ -41,10 +45,10 @@ class DeleteOptions:
     quiet: bool
 
 
-async def up(path: Path, moved: bool, files: tuple[str, ...], timeout: float | None, quiet: bool) -> int:
+async def up(file: StateFile, files: tuple[str, ...], timeout: float | None, quiet: bool) -> int:
     loaded = documents.load(files)
     logs.configure("text", "error")
-    async with desktop.run(Settings(path, moved), join=True) as desk:
+    async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
         applied = await desk.apply(loaded)
         names = [key.name for key in applied if key.kind == "Infrastructure"]
@@ -88,7 +92,7 @@ def _outcome(desk: Desktop, names: list[str], timeout: float | None, reached: bo
     return 0
 
 
-async def run(path: Path, moved: bool, options: RunOptions) -> int:
+async def run(file: StateFile, options: RunOptions) -> int:
     logs.configure(options.log_format, options.log_level)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -96,7 +100,7 @@ async def run(path: Path, moved: bool, options: RunOptions) -> int:
     async with contextlib.AsyncExitStack() as stack:
         # The pid file appears once the state file is held, and goes as the last thing, when all is closed.
         pid_file = stack.enter_context(_PidFile(options.pid_file))
-        desk = await stack.enter_async_context(desktop.run(Settings(path, moved, options.sweep)))
+        desk = await stack.enter_async_context(desktop.run(Settings(file.path, file.moved, options.sweep)))
         _say_frozen(desk)
         if options.metrics_port is not None and desk.engine is not None:
             from controller import serving
@@ -132,20 +136,20 @@ class _PidFile:
             self._path.unlink(missing_ok=True)
 
 
-async def scale(path: Path, moved: bool, infrastructure: str, service: str, replicas: int) -> int:
-    async with desktop.open(Settings(path, moved)) as desk:
-        if desk.find("Infrastructure", infrastructure) is None:
-            raise errors.UsageError(_no_infrastructure(desk, infrastructure))
-        key = Key("InstanceGroup", "default", f"{infrastructure}-{service}")
+async def scale(target: Target, infrastructure: str, service: str, replicas: int) -> int:
+    async with home.open(target) as here:
         try:
-            await desk.change(key, {"spec": {"replicas": replicas}})
+            await here.scale(f"{infrastructure}-{service}", replicas)
         except errors.ObjectNotFound:
+            names = sorted(each["metadata"]["name"] for each in await here.store.list("Infrastructure", here.namespace))
+            if infrastructure not in names:
+                raise errors.UsageError(_no_infrastructure(infrastructure, names)) from None
             raise errors.UsageError(f"{infrastructure} has no service {service}, or it was not begun yet") from None
         click.echo(f"{infrastructure}/{service}: {replicas} wanted")
     return 0
 
 
-async def delete(path: Path, moved: bool, options: DeleteOptions) -> int:
+async def delete(file: StateFile, options: DeleteOptions) -> int:
     chosen = [bool(options.infrastructure), options.everything, bool(options.instance), bool(options.files)]
     if sum(chosen) != 1:
         raise errors.UsageError("name one infrastructure, or --all, or --instance NAME, or -f FILE")
@@ -153,7 +157,7 @@ async def delete(path: Path, moved: bool, options: DeleteOptions) -> int:
         raise errors.UsageError("--scale-in goes with --instance")
     named = [desktop.key_of(each) for each in documents.load(options.files)] if options.files else []
     logs.configure("text", "error")
-    async with desktop.run(Settings(path, moved), join=True) as desk:
+    async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
         if options.instance:
             return await _delete_instance(desk, options.instance, options)
@@ -162,7 +166,7 @@ async def delete(path: Path, moved: bool, options: DeleteOptions) -> int:
         names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
         if options.infrastructure is not None:
             if options.infrastructure not in names:
-                raise errors.UsageError(_no_infrastructure(desk, options.infrastructure))
+                raise errors.UsageError(_no_infrastructure(options.infrastructure, names))
             names = [options.infrastructure]
         return await _delete_all(desk, [Key("Infrastructure", "default", name) for name in names], options)
 
@@ -223,8 +227,7 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
     return NOT_REACHED
 
 
-def _no_infrastructure(desk: Desktop, name: str) -> str:
-    names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
+def _no_infrastructure(name: str, names: list[str]) -> str:
     return f"there is no infrastructure {name}; there {'are ' + ', '.join(names) if names else 'is none'}"
 
 

@@ -12,18 +12,18 @@ from rich.live import Live
 
 from controller import view
 from controller.cli import show
-from controller.desktop import Desktop
+from controller.cli.home import Home
 
 #: A terminal is redrawn at most so often.
 _FRAMES_PER_SECOND = 8
 
 
-async def until(desktop: Desktop, names: list[str] | None, holds: Callable[[], bool], *, seconds: float | None, quiet: bool) -> bool:
+async def until(home: Home, names: list[str] | None, holds: Callable[[], bool], *, seconds: float | None, quiet: bool) -> bool:
     """Show what changes until `holds` says so (True) or the time is over (False)."""
     with contextlib.suppress(TimeoutError), _screen(quiet) as draw:
         async with asyncio.timeout(seconds):
-            async for _ in desktop.changes():
-                draw(view.infrastructures(desktop.objects, datetime.now(UTC), names))
+            async for _ in home.changes():
+                draw(view.infrastructures(home.objects, datetime.now(UTC), names))
                 if holds():
                     return True
                 # Changes come in bursts; what is drawn between them nobody could read.

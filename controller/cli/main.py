@@ -1,7 +1,8 @@
 """Entry point of the `occopus` command: options, exit codes, and which module does what.
 
-Exit codes: 0 done; 1 not reached (timeout, a service that cannot come up, interrupted); 2 wrong input or usage; 3 the state
-file cannot be used. Modules that are slow to load are loaded by the command that needs them.
+Exit codes: 0 done; 1 not reached (timeout, a service that cannot come up, interrupted); 2 wrong input or usage, a context that
+does not exist too; 3 the state file cannot be used, or the cluster: no answer, no right, no CRDs. Modules that are slow to load
+are loaded by the command that needs them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from controller import errors
+from controller.cli import kubectl
+from controller.cli.target import ApiServer, StateFile, Target, default_kubeconfig
 
 NOT_REACHED, WRONG_INPUT, UNUSABLE = 1, 2, 3
 
@@ -24,14 +27,6 @@ def default_state() -> Path:
     """`$XDG_STATE_HOME/occopus/state.db` (XDG Base Directory Specification 0.8)."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "occopus" / "state.db"
-
-
-class State:
-    """What all commands share."""
-
-    def __init__(self, path: Path, moved: bool) -> None:
-        self.path = path
-        self.moved = moved
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -43,16 +38,42 @@ class State:
     help="The state file.  [default: $XDG_STATE_HOME/occopus/state.db]",
 )
 @click.option("--moved", is_flag=True, help="The state file was moved or restored here on purpose, and its original is in use no more.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Speak to the Kubernetes API server of this kubeconfig instead of a state file.  "
+    "[default with --context: ~/.kube/config; KUBECONFIG is never read]",
+)
+@click.option("--context", "context_name", metavar="NAME", help="The context of the kubeconfig.  [default: its current-context]")
+@click.option("-n", "--namespace", metavar="NAME", help="The namespace on the API server.  [default: the context's]")
 @click.version_option(package_name="occopus")
 @click.pass_context
-def cli(context: click.Context, state: Path | None, moved: bool) -> None:
+def cli(context: click.Context, **options: Any) -> None:
     """Describe services on cloud VMs and their order; occopus makes it true and keeps it true.
 
     Everything is kept in one state file. One process at a time reconciles it (up, run, delete); the others read and edit.
 
-    Exit codes: 0 done, 1 not reached, 2 wrong input, 3 the state file cannot be used.
+    With --kubeconfig or --context everything is on a Kubernetes API server instead, where the operator reconciles it: status, get,
+    scale, console and validate do there what they do here; up, run and delete say which kubectl command does it.
+
+    Exit codes: 0 done, 1 not reached, 2 wrong input, 3 the state file or the cluster cannot be used.
     """
-    context.obj = State(state or default_state(), moved)
+    context.obj = _target(context, **options)
+
+
+def _target(
+    context: click.Context, state: Path | None, moved: bool, kubeconfig: Path | None, context_name: str | None, namespace: str | None
+) -> Target:
+    if kubeconfig is None and context_name is None:
+        if namespace is not None:
+            raise click.UsageError("-n goes with --kubeconfig or --context: a state file has one namespace", context)
+        return StateFile(state or default_state(), moved)
+    if moved or context.get_parameter_source("state") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--kubeconfig and --context name a cluster, --state and --moved a state file: choose one", context)
+    # kubectl with a context alone would read an inherited KUBECONFIG, and speak to somebody else.
+    named = kubeconfig is not None or "KUBECONFIG" in os.environ
+    return ApiServer(kubeconfig or default_kubeconfig(), context_name, namespace, named)
 
 
 _files = click.option(
@@ -68,15 +89,17 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @_timeout
 @_quiet
 @click.pass_obj
-def up(state: State, files: tuple[str, ...], timeout: float | None, quiet: bool) -> None:
+def up(target: Target, files: tuple[str, ...], timeout: float | None, quiet: bool) -> None:
     """Make the documents so and reconcile until all is Ready.
 
     The machines stay when it ends; nobody heals them until the next `up` or `run`. After Ctrl-C or a crash the same
     command goes on where it was.
     """
+    if isinstance(target, ApiServer):
+        _refuse(kubectl.up(target, files))
     from controller.cli import commands
 
-    _run(commands.up(state.path, state.moved, files, timeout, quiet))
+    _run(commands.up(target, files, timeout, quiet))
 
 
 @cli.command()
@@ -92,11 +115,13 @@ def up(state: State, files: tuple[str, ...], timeout: float | None, quiet: bool)
 )
 @click.option("--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Keep the process id in this file while running.")
 @click.pass_obj
-def run(state: State, **options: Any) -> None:
+def run(target: Target, **options: Any) -> None:
     """Reconcile until stopped (Ctrl-C or SIGTERM)."""
+    if isinstance(target, ApiServer):
+        _refuse(kubectl.run(target))
     from controller.cli import commands
 
-    _run(commands.run(state.path, state.moved, commands.RunOptions(**options)))
+    _run(commands.run(target, commands.RunOptions(**options)))
 
 
 @cli.command()
@@ -105,11 +130,11 @@ def run(state: State, **options: Any) -> None:
 @click.option("--wait", is_flag=True, help="Follow until all are Ready.")
 @_timeout
 @click.pass_obj
-def status(state: State, names: tuple[str, ...], **options: Any) -> None:
+def status(target: Target, names: tuple[str, ...], **options: Any) -> None:
     """Show infrastructures: services in order, machines, addresses, and why not. Exits 1 while one is not Ready."""
     from controller.cli import inspect
 
-    _run(inspect.status(state.path, state.moved, names, inspect.StatusOptions(**options)))
+    _run(inspect.status(target, names, inspect.StatusOptions(**options)))
 
 
 @cli.command()
@@ -117,11 +142,11 @@ def status(state: State, names: tuple[str, ...], **options: Any) -> None:
 @click.argument("name", required=False)
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.pass_obj
-def get(state: State, kind: str, name: str | None, output: str) -> None:
+def get(target: Target, kind: str, name: str | None, output: str) -> None:
     """Show an object whole, or all of a kind (short names: infra, ig, inst, it)."""
     from controller.cli import inspect
 
-    _run(inspect.get(state.path, state.moved, kind, name, output))
+    _run(inspect.get(target, kind, name, output))
 
 
 @cli.command()
@@ -129,11 +154,11 @@ def get(state: State, kind: str, name: str | None, output: str) -> None:
 @click.argument("service")
 @click.argument("replicas", type=click.IntRange(0, 10_000))
 @click.pass_obj
-def scale(state: State, infrastructure: str, service: str, replicas: int) -> None:
-    """Set how many machines a service has. Whoever reconciles the file makes it so."""
+def scale(target: Target, infrastructure: str, service: str, replicas: int) -> None:
+    """Set how many machines a service has. Whoever reconciles makes it so."""
     from controller.cli import commands
 
-    _run(commands.scale(state.path, state.moved, infrastructure, service, replicas))
+    _run(commands.scale(target, infrastructure, service, replicas))
 
 
 @cli.command()
@@ -147,30 +172,55 @@ def scale(state: State, infrastructure: str, service: str, replicas: int) -> Non
 @_timeout
 @_quiet
 @click.pass_obj
-def delete(state: State, **options: Any) -> None:
+def delete(target: Target, **options: Any) -> None:
     """Delete infrastructures against their order and wait until their machines have ended."""
+    if isinstance(target, ApiServer):
+        _refuse(kubectl.delete(target, options["infrastructure"], options["instance"], options["files"], scale_in=options["scale_in"]))
     from controller.cli import commands
 
-    _run(commands.delete(state.path, state.moved, commands.DeleteOptions(**options)))
+    _run(commands.delete(target, commands.DeleteOptions(**options)))
 
 
 @cli.command()
 @click.argument("instance")
+@click.option(
+    "--state-directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Over a cluster: where the operator on this computer keeps the machines of local clouds (`make up`: .dev).",
+)
+@click.option(
+    "--controller-id",
+    metavar="ID",
+    help="Over a cluster: the operator's.  [default: what ConfigMap occopus-controller of the namespace holds]",
+)
 @click.pass_obj
-def console(state: State, instance: str) -> None:
-    """Print the tail of an Instance's console. It may show secrets that its user data holds."""
-    from controller.cli import inspect
+def console(target: Target, instance: str, **options: Any) -> None:
+    """Print the tail of an Instance's console. It may show secrets that its user data holds.
 
-    _run(inspect.console(state.path, state.moved, instance))
+    The cloud is asked from here: over a cluster with the Cloud's Secret, if you may read it.
+    """
+    from controller.cli import console
+
+    _run(console.console(target, instance, console.ConsoleOptions(**options)))
 
 
 @cli.command()
 @_files
-def validate(files: tuple[str, ...]) -> None:
-    """Check documents without touching anything: fields, rules, references, templates."""
-    from controller.cli import inspect
+@click.pass_obj
+def validate(target: Target, files: tuple[str, ...]) -> None:
+    """Check documents without touching anything: fields, rules, references, templates.
 
-    _run(inspect.validate(files))
+    Over a cluster the API server itself is asked, and references may be to what is there.
+    """
+    from controller.cli import validate
+
+    _run(validate.validate(target, files))
+
+
+def _refuse(why: str) -> NoReturn:
+    click.echo(f"error: {why}", err=True)
+    sys.exit(WRONG_INPUT)
 
 
 def _run(work: Coroutine[Any, Any, int]) -> None:

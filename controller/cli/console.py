@@ -1,0 +1,87 @@
+"""The command `console`: asks the cloud itself, with the credentials that the Cloud names, as whoever runs the command.
+
+Over a cluster it can tell only what its user may read, and of a local cloud only what is on this computer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller import assembly, errors
+from controller.api.cloud import Cloud
+from controller.api.instance import Instance
+from controller.cli import home
+from controller.cli.home import Home
+from controller.cli.target import StateFile, Target
+from controller.clouds import directories
+from controller.engine import request
+from controller.ports import CloudConfig, MachineId
+
+#: The kind whose machines are directories of the computer that the operator runs on.
+_LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """What only a cluster needs to be told: see the options' help."""
+
+    state_directory: Path | None
+    controller_id: str | None
+
+
+async def console(target: Target, name: str, options: ConsoleOptions) -> int:
+    if isinstance(target, StateFile) and (options.state_directory or options.controller_id):
+        raise errors.UsageError("--state-directory and --controller-id go with --kubeconfig or --context; a state file has its own")
+    async with home.open(target) as here:
+        instance = Instance.model_validate(await home.find(here, "Instance", name))
+        if instance.status.machine is None:
+            raise errors.UsageError(f"{name} has no machine yet")
+        click.echo(await _console(here, instance, MachineId(instance.status.machine.id), options), nl=False)
+    return 0
+
+
+async def _console(here: Home, instance: Instance, machine: MachineId, options: ConsoleOptions) -> str:
+    name = instance.spec.implementation.cloud_ref.name
+    kind, arm = Cloud.model_validate(await home.find(here, "Cloud", name)).spec.arm()
+    plugin = next((each for each in here.plugins if each.kind == kind), None)
+    if plugin is None:
+        raise errors.UsageError(f"no driver for {kind} is installed")
+    directory = here.state_directory or options.state_directory
+    if here.state_directory is None and kind == _LOCAL:
+        directory = _of_machine(name, arm, options.state_directory, machine)
+    reference: dict[str, str] = arm.get("credentials", {}).get("secretRef", {})
+    secret = await _secret(here, name, reference["name"]) if reference else {}
+    controller_id = options.controller_id or await here.controller_id()
+    config = CloudConfig(arm, secret, controller_id, str(directory or ""), allow_local=True, ambient_credentials=True)
+    driver = plugin.open(config)
+    return await assembly.CallThreads()(lambda: driver.console(machine), kind)
+
+
+async def _secret(here: Home, cloud: str, name: str) -> dict[str, str]:
+    try:
+        return request.texts(await request.secret(here.objects, here.namespace, name))
+    except errors.Forbidden as error:
+        raise errors.Forbidden(f"Cloud {cloud} is asked with the credentials of its Secret, which you may not read: {error}") from error
+
+
+def _of_machine(cloud: str, arm: dict[str, Any], given: Path | None, machine: MachineId) -> Path:
+    """The directory of a local cloud that the operator runs, if it is on this computer; to open another one would make it."""
+    where = arm.get("directory") or given
+    if where is None:
+        raise errors.UsageError(
+            f"Cloud {cloud} is local: its machines are on the computer of the operator, in the directory that it was started with. "
+            "There, name it: --state-directory DIR (of `make up`: .dev)"
+        )
+    if not directories.is_machine_id(machine) or not directories.Home(Path(where)).place(machine).is_dir():
+        raise errors.UsageError(
+            f"there is no machine {machine} in {where} on this computer: Cloud {cloud} is local, and its machines are on the computer "
+            "of the operator, in the directory that it was started with (--state-directory)"
+        )
+    return Path(where)
+
+
+__all__ = ["ConsoleOptions", "console"]
