@@ -46,7 +46,13 @@ down: ## Delete the infrastructures, wait, end all that `make demo` and `make up
 .PHONY: test
 test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
 	@$(BIN)/python -m tools.control_plane build
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --ignore=tests/cluster
+	$(BIN)/pytest -n 2 tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped, cut off, misled
+	@$(BIN)/python -m tools.control_plane build
+	$(BIN)/pytest -n 2 tests/cluster
 
 .PHONY: test-crash
 test-crash: $(VENV)/dev ## The long way: a crash at every call, reads too, on both clouds; thousands of property examples

@@ -6,6 +6,7 @@ Flags and environment variables, no decisions. What is slow to load is loaded by
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -41,9 +42,16 @@ def _default_state() -> Path:
     "--own-namespace", show_envvar=True, help="Where the Lease and the controller id are kept.  [default: the credentials' namespace]"
 )
 @click.option(
+    "--lease",
+    default="occopus-controller",
+    show_default=True,
+    show_envvar=True,
+    help="The name of the Lease, and of the ConfigMap with the controller id. Operators that share it take turns.",
+)
+@click.option(
     "--controller-id",
     show_envvar=True,
-    help="What the machines' tags say whose they are.  [default: made once, kept in ConfigMap occopus-controller]",
+    help="What the machines' tags say whose they are.  [default: made once, kept in a ConfigMap beside the Lease]",
 )
 @click.option(
     "--bind-address", default="127.0.0.1", show_default=True, show_envvar=True, help="Where /healthz, /readyz and /metrics are served."
@@ -106,6 +114,10 @@ def _operate(flags: dict[str, Any]) -> None:
     except errors.UsageError as error:
         click.echo(f"error: {error}", err=True)
         code = WRONG_INPUT
+    except Exception:
+        # Crash-only: to let it pass would wait for threads in which a driver's call may hang.
+        logging.getLogger(__name__).exception("A part of the operator has died")
+        code = process.DIED
     if pid_file is not None:
         pid_file.unlink(missing_ok=True)
     process.end_now(code)

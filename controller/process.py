@@ -40,6 +40,8 @@ LEASE = "occopus-controller"
 DIED, UNFIT = 1, 3
 #: The pause before the API server is asked again at the start.
 _RETRY_SECONDS = 2.0
+#: An API server that was started or given the CRDs a moment ago publishes their schemas late: it says 404 for so long at most.
+_PUBLISHED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Options:
     kubeconfig: Path | None = None
     namespaces: tuple[str, ...] = ()
     own_namespace: str = ""
+    lease: str = LEASE
     controller_id: str = ""
     bind_address: str = "127.0.0.1"
     health_port: int | None = None
@@ -65,6 +68,7 @@ def options(flags: dict[str, Any], default_state: Path) -> Options:
         kubeconfig=flags["kubeconfig"],
         namespaces=tuple(flags["namespaces"]),
         own_namespace=flags["own_namespace"] or "",
+        lease=flags["lease"],
         controller_id=controller_id.check(flags["controller_id"]) if flags["controller_id"] else "",
         bind_address=flags["bind_address"],
         health_port=flags["health_port"] or None,
@@ -99,7 +103,7 @@ class _Process:
         self._access = access
         self._session = session
         self._namespace = options.own_namespace or access.namespace
-        settings = election.Settings(self._namespace, LEASE, election.new_identity(os.environ))
+        settings = election.Settings(self._namespace, options.lease, election.new_identity(os.environ))
         self._election = election.Election(access, session, settings)
         self._store = KubernetesStore(access, session, namespaces=options.namespaces, holds=self._election.holds)
         self.engine: Engine | None = None
@@ -127,8 +131,8 @@ class _Process:
             log.error("%s", problem)
             return UNFIT
         kept = self._options.controller_id
-        identifier = kept or await self._answered(lambda: controller_id.controller_id(self._store, self._namespace))
-        log.info("Controller id %s; waiting for the lease %s/%s", identifier, self._namespace, LEASE)
+        identifier = kept or await self._answered(lambda: controller_id.controller_id(self._store, self._namespace, self._options.lease))
+        log.info("Controller id %s; waiting for the lease %s/%s", identifier, self._namespace, self._options.lease)
         await self._election.acquire()
         return await self._lead(installed, identifier)
 
@@ -145,7 +149,13 @@ class _Process:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise errors.Unavailable(f"{self._access.server} gives no answer: {type(error).__name__}: {error}") from error
 
-        return "; ".join(served.faults(await self._answered(ask), installed))
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _PUBLISHED_SECONDS
+        while found := served.faults(await self._answered(ask), installed):
+            if clock() > deadline:
+                break
+            await asyncio.sleep(_RETRY_SECONDS / 4)
+        return "; ".join(found)
 
     async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until the API server answers; why it does not is logged once for each reason."""
