@@ -6,12 +6,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := .dev
-STATE := $(DEV)/state.db
-OCCOPUS := $(BIN)/occopus --state $(STATE)
 # The lock files are made for all platforms and Python >= 3.11.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build
 
-.PHONY: help
+.PHONY: help demo control-plane up demo-kubernetes down test test-cluster test-crash lint types imports crds docs verify bench format lock clean
+
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
@@ -23,80 +22,64 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 	@tools/venv $(PYTHON) $(VENV) requirements-dev.txt
 	@touch $@
 
-.PHONY: demo
 demo: $(VENV)/run ## Set up all, bring up a database, an app and a web front as real processes, kill one, watch it heal
 	@PATH="$(abspath $(BIN)):$$PATH" tools/demo $(DEV)
 
-.PHONY: control-plane
 control-plane: $(VENV)/run ## Build (minutes, the first time) and start etcd, kube-apiserver, kube-controller-manager
 	@$(BIN)/python -m tools.control_plane start --dir $(DEV)
 
-.PHONY: up
 up: $(VENV)/run ## A control plane, the CRDs and the operator; CLUSTER=<kubeconfig> uses a cluster of yours
 	@$(BIN)/python -m tools.development up --dir $(DEV) $(if $(CLUSTER),--cluster $(CLUSTER))
 
-.PHONY: demo-kubernetes
 demo-kubernetes: up ## The same as `make demo` on a real Kubernetes API, by kubectl
 	@PATH="$(abspath $(BIN)):$$PATH" tools/demo-kubernetes $(DEV)
 
-.PHONY: down
 down: ## Delete the infrastructures, wait, end all that `make demo` and `make up` started
 	@if [ -x $(BIN)/occopus ]; then tools/down $(DEV) $(BIN) $(CLUSTER); fi
 
-.PHONY: test
 test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
 	@$(BIN)/python -m tools.control_plane build
 	$(BIN)/pytest -n 2 --ignore=tests/cluster
 	$(BIN)/pytest -n 2 tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
 
-.PHONY: test-cluster
 test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped, cut off, misled
 	@$(BIN)/python -m tools.control_plane build
 	$(BIN)/pytest -n 2 tests/cluster
 
-.PHONY: test-crash
 test-crash: $(VENV)/dev ## The long way: a crash at every call, reads too, on both clouds; thousands of property examples
 	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 tests/crash tests/properties
 
-.PHONY: lint
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 
-.PHONY: types
 types: $(VENV)/dev ## Types
 	$(BIN)/basedpyright
 
-.PHONY: imports
 imports: $(VENV)/dev ## Import contracts
 	$(BIN)/lint-imports --no-cache | tail -n 12
 
-.PHONY: crds
 crds: $(VENV)/run ## Write the CRDs from the models
 	$(BIN)/python -m controller crds crds
 
-.PHONY: docs
 docs: $(VENV)/run ## Write the generated documents from the models
 	$(BIN)/python -m controller docs docs
 
-.PHONY: verify
-verify: crds docs ## Regenerate everything generated and fail on a difference
+verify: $(VENV)/dev crds docs ## Regenerate everything generated and fail on a difference; apply the CRDs to a real API server
 	@git diff --exit-code -- crds docs || { echo "generated files are stale: commit what 'make crds docs' wrote" >&2; exit 1; }
+	@$(BIN)/python -m tools.control_plane build
+	$(BIN)/pytest tests/api/test_crds_on_a_server.py
 
-.PHONY: bench
 bench: $(VENV)/dev ## Measure: makespan, scale, healing (ratios and counts)
 	$(BIN)/python -m tests.bench
 
-.PHONY: format
 format: $(VENV)/dev ## Format the code
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
 
-.PHONY: lock
 lock: ## Lock the dependencies again, with hashes (needs uv)
 	$(LOCK) -o requirements.txt pyproject.toml
 	$(LOCK) --group dev -o requirements-dev.txt pyproject.toml
 
-.PHONY: clean
 clean: down ## End what runs and remove what was built here
 	rm -rf $(VENV) $(DEV)
