@@ -22,7 +22,7 @@ from controller.engine.launcher import Launcher
 from controller.engine.launcher import Parts as LauncherParts
 from controller.engine.objects import Objects, Trouble
 from controller.engine.prober import Prober
-from controller.engine.queue import Lane, WorkQueue
+from controller.engine.queue import RETRY_MOST_SECONDS, Lane, WorkQueue
 from controller.engine.sweep import Parts as SweepParts
 from controller.engine.sweep import Policy, Sweep
 from controller.logs import bound
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 ROLL_UP_SECONDS = 1.0
 #: Everything is looked at again so often, ± 20 %: a backstop, not what anything relies on (reference of kopf, section 6).
 RESYNC_SECONDS = 300.0
+#: The longest back-off after a conflict.
+CONFLICT_MOST_SECONDS = 2.0
 #: What SIGTERM leaves for calls that are on their way.
 DRAIN_SECONDS = 8.0
 
@@ -210,11 +212,8 @@ class Engine:
         """One pass, and what its failure means. A failure stops this key alone."""
         try:
             again = await self._reconcilers[key.kind](self, key)
-        except (errors.Conflict, errors.ObjectNotFound, errors.AlreadyExists):
-            # Somebody was faster: read again, silently.
-            await self.objects.refresh(key)
-            self.queue.retry(key)
-            return "conflict"
+        except (errors.Conflict, errors.ObjectNotFound, errors.AlreadyExists) as error:
+            return await self._stale(key, error)
         except errors.Rejected as error:
             await self._refused(key, Reason.REJECTED, error)
             return "rejected"
@@ -236,6 +235,17 @@ class Engine:
         if again is not None:
             self.queue.add_after(key, again)
         return "ok"
+
+    async def _stale(self, key: Key, error: errors.StoreError) -> str:
+        """Somebody was faster: read again, silently. However often others write, what is read is soon tried: it has to win once."""
+        try:
+            await self.objects.refresh(key)
+        except errors.StoreError as unread:
+            log.warning("The pass failed and is tried again: %s", unread)
+            self.queue.retry(key)
+            return "failed"
+        self.queue.retry(key, CONFLICT_MOST_SECONDS if isinstance(error, errors.Conflict) else RETRY_MOST_SECONDS)
+        return "conflict"
 
     def _note_look(self, key: Key) -> None:
         instance = self.objects.model(key, Instance) if key.kind == "Instance" else None

@@ -79,11 +79,11 @@ class WorkQueue(Generic[K]):
         heapq.heappush(self._heap, (due, self._sequence, key))
         self._arm()
 
-    def retry(self, key: K) -> None:
-        """Let the key be worked on after a back-off that grows with each retry until `forget`."""
+    def retry(self, key: K, limit_seconds: float = RETRY_MOST_SECONDS) -> None:
+        """Let the key be worked on after a back-off that grows with each retry, up to the limit, until `forget`."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        most = min(RETRY_MOST_SECONDS, RETRY_FIRST_SECONDS * 2 ** min(failures, 16))
+        most = min(limit_seconds, RETRY_FIRST_SECONDS * 2 ** min(failures, 16))
         self.add_after(key, self._rng.uniform(most / 10, most))
 
     def forget(self, key: K) -> None:

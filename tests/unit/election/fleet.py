@@ -28,7 +28,11 @@ def clock(rate: float, offset: float) -> Callable[[], float]:
 
 @dataclass(slots=True)
 class Host:
-    """A host that starts the operator again whenever it ends. `now` is its clock; `term` ends the process in good order."""
+    """A host that starts the operator again whenever it ends. `now` is its clock; `term` ends the process in good order.
+
+    To a stopped process no time passes, no answer comes, and none of its requests leaves: so its tasks do nothing, as if they
+    did not run. Whoever asks `holds` asks what the process would find if it went on now.
+    """
 
     name: str
     wire: Wire
@@ -36,17 +40,34 @@ class Host:
     random: Random
     candidate: election.Election | None = None
     term: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped_at: float | None = None
     #: The identity of each life, and what ended those that lost the Lease.
     lives: list[str] = field(default_factory=list[str])
     losses: list[str] = field(default_factory=list[str])
 
     def holds(self) -> bool:
-        return self.candidate is not None and self.candidate.holds()
+        stopped_at, self._stopped_at = self._stopped_at, None
+        try:
+            return self.candidate is not None and self.candidate.holds()
+        finally:
+            self._stopped_at = stopped_at
+
+    def stop(self) -> None:
+        """As SIGSTOP."""
+        self.wire.running.clear()
+        self._stopped_at = self.now()
+
+    def resume(self) -> None:
+        self._stopped_at = None
+        self.wire.running.set()
+
+    def _clock(self) -> float:
+        return self.now() if self._stopped_at is None else self._stopped_at
 
     def begin(self) -> election.Election:
         self.lives.append(f"{self.name}_{len(self.lives)}")
         settings = election.Settings("occopus", "leader", self.lives[-1])
-        self.candidate = election.Election(ACCESS, cast(aiohttp.ClientSession, self.wire), settings, self.now)
+        self.candidate = election.Election(ACCESS, cast(aiohttp.ClientSession, self.wire), settings, self._clock)
         return self.candidate
 
     async def run(self) -> None:
@@ -60,12 +81,13 @@ class Host:
             finally:
                 ending.cancel()
                 life.cancel()
-            try:
-                await life
-            except errors.LeadershipLost as lost:
-                self.losses.append(str(lost))
-            except asyncio.CancelledError:
+            await asyncio.wait((life,))
+            if life.cancelled():
                 await candidate.release()
+            elif isinstance(lost := life.exception(), errors.LeadershipLost):
+                self.losses.append(str(lost))
+            else:
+                life.result()
             self.candidate = None
             await asyncio.sleep(self.random.uniform(0.1, 3))
 
@@ -123,7 +145,7 @@ class Fleet:
 
     async def end(self) -> None:
         for host in self.hosts:
-            host.wire.running.set()
+            host.resume()
             await self.kill(host)
             await host.wire.close()
 

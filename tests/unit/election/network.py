@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -59,13 +60,13 @@ class Wire:
 
     @contextlib.asynccontextmanager
     async def request(
-        self, method: str, url: URL, *, data: bytes | None, headers: dict[str, str], timeout: aiohttp.ClientTimeout
+        self, method: str, url: URL, *, data: io.BytesIO | None, headers: dict[str, str], timeout: aiohttp.ClientTimeout
     ) -> AsyncGenerator[Response]:
         del headers
         await self.running.wait()
         answered: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
         # Not this request's own task: what is on its way arrives, though nobody waits for it any more.
-        travel = asyncio.create_task(self._travel(method, url.path, data, answered))
+        travel = asyncio.create_task(self._travel(method, url.path, data.read() if data else None, answered))
         self._late.add(travel)
         travel.add_done_callback(self._late.discard)
         async with asyncio.timeout(timeout.total):
@@ -77,7 +78,11 @@ class Wire:
         await asyncio.sleep(self.random.uniform(0, self.faults.delay_seconds))
         if self._loses(method, self.faults.lose_request):
             return self._break(answered)
-        answer = self.objects.answer(method, path, data)
+        try:
+            answer = self.objects.answer(method, path, data)
+        except AssertionError as error:
+            answered.set_exception(error)
+            raise
         await asyncio.sleep(self.random.uniform(0, self.faults.delay_seconds))
         if self._loses(method, self.faults.lose_answer):
             return self._break(answered)

@@ -184,20 +184,21 @@ def test_nothing_is_lost_and_no_key_has_two_workers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retries", "least", "most"),
+    ("retries", "limit", "least", "most"),
     [
-        pytest.param(1, 0.05, 0.5, id="first"),
-        pytest.param(2, 0.1, 1.0, id="second"),
-        pytest.param(5, 0.8, 8.0, id="fifth"),
-        pytest.param(40, 6.0, 60.0, id="at the longest"),
+        pytest.param(1, (), 0.05, 0.5, id="first"),
+        pytest.param(2, (), 0.1, 1.0, id="second"),
+        pytest.param(5, (), 0.8, 8.0, id="fifth"),
+        pytest.param(40, (), 6.0, 60.0, id="at the longest"),
+        pytest.param(40, (2.0,), 0.2, 2.0, id="at another limit"),
     ],
 )
-def test_back_off_doubles_with_full_jitter(retries: int, least: float, most: float) -> None:
+def test_back_off_doubles_with_full_jitter(retries: int, limit: tuple[float, ...], least: float, most: float) -> None:
     async def main(seed: int) -> float:
         queue: WorkQueue[str] = WorkQueue(random.Random(seed))
         for number in range(retries):
             started = loop.clock()
-            queue.retry("key")
+            queue.retry("key", *limit)
             assert await queue.get() == "key"
             queue.done("key")
             if number == retries - 1:

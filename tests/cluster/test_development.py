@@ -1,0 +1,102 @@
+"""`make up` and `make down` themselves: the operator is started again when it dies, and nothing is left at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.descriptions import CLOUD, infrastructure, service, template
+from tests.e2e.desk import Desk
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60.0
+
+
+class Home:
+    """A directory as `.dev` is."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.desk = Desk(directory)
+
+    def make(self, command: str) -> str:
+        """`make up` or `make down`, as the Makefile calls it."""
+        called = (sys.executable, "-m", "tools.development", command, "--dir", str(self.directory))
+        # A KUBECONFIG that nothing can use: it is not read.
+        environment = {**self.desk.environment, "KUBECONFIG": "/nonexistent"}
+        done = subprocess.run(called, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.log()}"
+        return done.stdout
+
+    def kubectl(self, *arguments: str, text: str = "") -> str:
+        kubectl, kubeconfig = self.directory / "control-plane" / "bin" / "kubectl", self.directory / "kubeconfig"
+        called = (str(kubectl), "--kubeconfig", str(kubeconfig), *arguments)
+        done = subprocess.run(called, input=text, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.log()}"
+        return done.stdout
+
+    def log(self) -> str:
+        return (self.directory / "controller.log").read_text() if (self.directory / "controller.log").exists() else ""
+
+    def pid(self) -> int:
+        """The operator's, 0 while there is none."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self.directory / "controller.pid").read_text())
+        return 0
+
+    def command_line(self, pid: int) -> str:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return ""
+
+    def processes(self) -> list[str]:
+        """All whose command line names the directory, but for this one and those that it has reaped."""
+        pids = (int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal() and int(each.name) != os.getpid())
+        return [f"{pid} {line}" for pid in pids if str(self.directory) in (line := self.command_line(pid))]
+
+    def until(self, holds: Callable[[], bool]) -> float:
+        began = time.monotonic()
+        while not holds():
+            assert time.monotonic() < began + PATIENCE_SECONDS, self.log()
+            threading.Event().wait(0.05)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path / "dev")
+    home.directory.mkdir()
+    try:
+        yield home
+    finally:
+        if home.directory.exists() and home.processes():
+            home.make("down")
+        assert home.processes() == []
+
+
+def test_the_operator_is_started_again_and_down_leaves_nothing(home: Home) -> None:
+    said = home.make("up")
+    assert f"export KUBECONFIG={home.directory / 'kubeconfig'}" in said
+    home.kubectl("apply", "-f", "-", text=CLOUD + template() + infrastructure("one", service("only")))
+    home.kubectl("wait", "infrastructure/one", "--for=condition=Ready", f"--timeout={PATIENCE_SECONDS:.0f}s")
+    first = home.pid()
+    assert "-m controller" in home.command_line(first)
+    os.kill(first, signal.SIGKILL)
+    seconds = home.until(lambda: home.pid() not in (0, first) and "-m controller" in home.command_line(home.pid()))
+    assert seconds < 10
+    assert f"exited with {-signal.SIGKILL}" in home.log()
+    # The Lease of the killed one runs out first; then the machine is ended, by the new one.
+    home.make("down")
+    assert {each["state"] for each in home.desk.machines()} == {"terminated"}
+    assert home.desk.processes() == []
+    assert home.processes() == []
+    assert home.pid() == 0

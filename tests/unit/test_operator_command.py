@@ -1,0 +1,29 @@
+"""`python -m controller` when a part of it dies: it ends at once, whatever hangs in a thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from controller import process
+
+_DIES = """
+import concurrent.futures, sys, threading
+from controller import __main__ as command, process
+
+async def run(options):
+    concurrent.futures.ThreadPoolExecutor().submit(threading.Event().wait, 300)
+    raise RuntimeError("a defect of ours")
+
+process.run = run
+command.main(["--pid-file", sys.argv[1]])
+"""
+
+
+def test_a_part_that_dies_ends_the_process_though_a_call_hangs(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    done = subprocess.run([sys.executable, "-c", _DIES, str(pid_file)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == process.DIED, done.stderr
+    assert "a defect of ours" in done.stderr
+    assert not pid_file.exists()
