@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 from controller import errors
+from controller.cli.exits import WRONG_INPUT
 
 #: kopf loads these if it finds them, 20 and 60 MB that the operator has no use for (reference of kopf, section 2).
 _NOT_FOR_KOPF = ("kubernetes", "kubernetes_asyncio")
-WRONG_INPUT = 2
 _PORT = click.IntRange(0, 65535)
 
 
@@ -139,7 +139,7 @@ def _docs(directory: Path) -> None:
     """Write the documents that are generated from the code."""
     from controller import reference
 
-    reference.write(directory, reference.documents(_installed()))
+    reference.write(directory, reference.documents(_installed(), cli))
 
 
 def _installed() -> Any:

@@ -18,7 +18,6 @@ import click
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
-from controller import __main__
 from controller.api import crd, reasons
 from controller.api.kinds import CATEGORY, KINDS, Kind
 from controller.api.meta import API_VERSION, Condition
@@ -32,13 +31,13 @@ Schema = Mapping[str, Any]
 HEADER = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
 
 
-def documents(plugins: Sequence[CloudPlugin]) -> dict[str, str]:
+def documents(plugins: Sequence[CloudPlugin], operator_command: click.Group) -> dict[str, str]:
     """Path below the documents' directory → text. Raises UsageError where a driver's model cannot be part of a CRD."""
     return {
         "reference/api.md": HEADER + api(plugins),
         "reference/cli.md": HEADER + command_line(),
         "reference/metrics.md": HEADER + metric_list(),
-        "reference/operator.md": HEADER + operator(),
+        "reference/operator.md": HEADER + operator(operator_command),
         "troubleshooting.md": HEADER + troubleshooting(),
     }
 
@@ -368,9 +367,8 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
-def operator() -> str:
+def operator(command: click.Group) -> str:
     """`reference/operator.md`."""
-    command = __main__.cli
     top = click.Context(command, info_name="python -m controller", **command.context_settings)
     return f"# The operator\n\n{_command(command, top)}"
 

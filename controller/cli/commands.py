@@ -18,7 +18,7 @@ import click
 from controller import assembly, desktop, documents, errors, logs, view
 from controller.api import meta
 from controller.cli import follow, home
-from controller.cli.main import NOT_REACHED
+from controller.cli.exits import NOT_REACHED
 from controller.cli.target import StateFile, Target
 from controller.desktop import Desktop, Settings
 from controller.engine.sweep import Policy

@@ -13,7 +13,7 @@ from controller import assembly, errors, view
 from controller.api import meta
 from controller.api.kinds import KINDS
 from controller.cli import follow, home, show
-from controller.cli.main import NOT_REACHED
+from controller.cli.exits import NOT_REACHED
 from controller.cli.target import ApiServer, Target
 from controller.ports import Key, Obj
 

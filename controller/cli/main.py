@@ -18,9 +18,8 @@ import click
 
 from controller import errors
 from controller.cli import kubectl
+from controller.cli.exits import NOT_REACHED, UNUSABLE, WRONG_INPUT
 from controller.cli.target import ApiServer, StateFile, Target, default_kubeconfig
-
-NOT_REACHED, WRONG_INPUT, UNUSABLE = 1, 2, 3
 
 
 def default_state() -> Path:

@@ -16,7 +16,7 @@ from controller import documents, errors
 from controller.api.cloud import Cloud
 from controller.api.infrastructure import Infrastructure
 from controller.api.template import InstanceTemplate
-from controller.cli.main import WRONG_INPUT
+from controller.cli.exits import WRONG_INPUT
 from controller.cli.target import ApiServer, Target
 from controller.clouds import plugins
 from controller.ports import Key, Obj, Store

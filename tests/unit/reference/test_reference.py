@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller import reference
+from controller.__main__ import cli
 from controller.api import crd
 from controller.api.kinds import KINDS, Kind
 from controller.api.reasons import HELP, Reason
@@ -37,12 +38,12 @@ def used(*places: str) -> set[Reason]:
 
 
 def test_what_is_committed_is_what_the_code_says() -> None:
-    written = {name: (ROOT / "docs" / name).read_text() for name in reference.documents(plugins.installed())}
-    assert written == reference.documents(plugins.installed())
+    written = {name: (ROOT / "docs" / name).read_text() for name in reference.documents(plugins.installed(), cli)}
+    assert written == reference.documents(plugins.installed(), cli)
 
 
 def test_every_document_says_that_it_is_generated() -> None:
-    assert all(text.startswith(reference.HEADER) for text in reference.documents(plugins.installed()).values())
+    assert all(text.startswith(reference.HEADER) for text in reference.documents(plugins.installed(), cli).values())
 
 
 def test_every_reason_is_explained_once() -> None:
