@@ -39,15 +39,15 @@ down: ## Delete the infrastructures, wait, end all that `make demo` and `make up
 
 test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
 	@$(BIN)/python -m tools.control_plane build
-	$(BIN)/pytest -n 2 --ignore=tests/cluster
-	$(BIN)/pytest -n 2 tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
+	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/cluster
+	$(BIN)/pytest -n 2 --dist worksteal tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
 
 test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped, cut off, misled
 	@$(BIN)/python -m tools.control_plane build
-	$(BIN)/pytest -n 2 tests/cluster
+	$(BIN)/pytest -n 2 --dist worksteal tests/cluster
 
 test-crash: $(VENV)/dev ## The long way: a crash at every call, reads too, on both clouds; thousands of property examples
-	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 tests/crash tests/properties
+	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties
 
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .
