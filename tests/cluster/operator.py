@@ -187,7 +187,9 @@ class Place:
 
     # --- the truth
     def machines(self) -> list[dict[str, Any]]:
-        return [each for each in self.desk.machines() if not each["closed"]]
+        """All that were ever made, by their records; a directory whose making was cut off by a kill is none, and is cleared later."""
+        places = sorted(each for each in self.desk.directory.glob("machines/*/machine.json") if not each.parent.name.startswith("."))
+        return [each for each in map(_record, places) if not each["closed"]]
 
     def live(self) -> list[dict[str, Any]]:
         """Those that live now, whatever the record says of one that nobody has looked at since it was killed."""
@@ -208,15 +210,20 @@ class Place:
         assert _recorded(instances) == sorted(each["id"] for each in self.live())
 
     async def settled(self, name: str, services: Mapping[str, int]) -> None:
-        """Wait until the Infrastructure is Ready, and not by an earlier status: each Instance has its machine, and none is beside
-        them; more than are wanted never were there."""
+        """Wait until the Infrastructure is whole; more machines than are wanted never were there."""
+        await self.whole(name, services)
+        assert self.most_live() == services
+
+    async def whole(self, name: str, services: Mapping[str, int]) -> None:
+        """Wait until the Infrastructure is Ready, and not by an earlier status: each Instance has its machine, none is beside them."""
 
         async def holds() -> bool:
-            return _recorded(await self.objects("Instance")) == sorted(each["id"] for each in self.live()) and await self.is_ready(name)
+            instances = await self.objects("Instance")
+            counted = Counter(each["spec"]["service"] for each in instances) == services
+            return counted and _recorded(instances) == sorted(each["id"] for each in self.live()) and await self.is_ready(name)
 
-        await self.until(holds, f"{name} is Ready")
+        await self.until(holds, f"{name} is whole")
         await self.one_machine_each(services)
-        assert self.most_live() == services
 
     async def delete_all(self) -> None:
         """Delete what was described, wait, and look that nothing is left: no object, no machine, no process."""
@@ -249,6 +256,10 @@ class Place:
                 self.desk.kill(machine["id"])
             assert time.monotonic() < deadline, self.desk.processes()
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _record(place: Path) -> dict[str, Any]:
+    return json.loads(place.read_text())
 
 
 def _lives(pid: int) -> bool:

@@ -22,8 +22,7 @@ EACH = {"first": 1, "second": 1}
 async def _up(place: Place, text: str = PAIR) -> None:
     await place.lead()
     await place.apply(text)
-    await place.until(lambda: place.is_ready("pair"), "pair is Ready")
-    await place.one_machine_each(EACH)
+    await place.settled("pair", EACH)
 
 
 async def _cascade(place: Place, policy: str) -> None:
@@ -104,17 +103,12 @@ async def edits_by_hand(place: Place) -> None:
     assert (await place.ask("PATCH", status, {"status": None}, headers=headers)).code == 422
     before = {each["id"] for each in place.live()}
     await place.delete("Instance", "pair-second-0")
-    await place.until(lambda: place.is_ready("pair") if len({each["id"] for each in place.live()} - before) == 1 else _no(), "replaced")
-    await place.one_machine_each(EACH)
+    await place.until(lambda: len({each["id"] for each in place.live()} - before) == 1, "another is made")
+    await place.whole("pair", EACH)
     await place.delete("InstanceGroup", "pair-second")
     await place.until(lambda: _made_anew(place), "the group is made anew", 120)
-    await place.until(lambda: place.is_ready("pair"), "pair is Ready again")
-    await place.one_machine_each(EACH)
+    await place.whole("pair", EACH)
     await place.delete_all()
-
-
-async def _no() -> bool:
-    return False
 
 
 async def _made_anew(place: Place) -> bool:
@@ -143,9 +137,9 @@ async def a_backup_is_put_back(place: Place) -> None:
             assert made.code == 201, made
     await place.lead()
     await place.until(lambda: place.is_ready("pair"), "pair is Ready", 240)
+    await place.whole("pair", EACH)
     assert {each["id"] for each in place.live()} == machines
     assert len(place.machines()) == 2
-    await place.one_machine_each(EACH)
     await place.delete_all()
 
 

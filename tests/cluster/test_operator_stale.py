@@ -17,8 +17,7 @@ EACH = {"first": 1, "second": 2}
 async def _up(place: Place, proxy: Proxy) -> None:
     await place.lead(kubeconfig=proxy.kubeconfig(place.desk.directory / "by-proxy"))
     await place.apply(PAIR)
-    await place.until(lambda: place.is_ready("pair"), "pair is Ready")
-    await place.one_machine_each(EACH)
+    await place.settled("pair", EACH)
 
 
 def _freeze(proxy: Proxy) -> None:
@@ -46,9 +45,7 @@ async def unseen_deletion_of_an_instance(place: Place, proxy: Proxy) -> None:
     killed = _kill(place, "pair-second-1")
     await place.until(lambda: killed not in {each["id"] for each in place.live()} and len(place.live()) >= 2, "the loss is seen")
     _thaw(proxy)
-    await place.until(lambda: place.is_ready("pair"), "pair is Ready again")
-    await place.until(lambda: len(place.live()) == 3, "three machines live")
-    await place.one_machine_each(EACH)
+    await place.whole("pair", EACH)
     assert place.most_live() == EACH
     await place.delete_all()
 
