@@ -76,7 +76,7 @@ class Development:
     def down(self, cluster: Path | None) -> None:
         """Delete the infrastructures, wait, end what runs. Raises ControlPlaneError where something is left."""
         running = self._running()
-        if running is None and (self.directory / "control-plane").is_dir() and self._record.exists():
+        if running is None and self._record.exists():
             running = self._revived()
         if running is not None:
             if not running.own and (cluster is None or str(cluster.absolute()) != running.kubeconfig):
