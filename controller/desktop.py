@@ -68,10 +68,6 @@ class Desktop:
         """Where the machines of local clouds live that name no directory."""
         return self.settings.path.parent
 
-    async def controller_id(self) -> str:
-        """What the machines' tags say whose they are."""
-        return self.store.controller_id
-
     def find(self, kind: str, name: str) -> Obj | None:
         return self.objects.get(Key(kind, self.namespace, name))
 

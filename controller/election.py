@@ -233,7 +233,8 @@ class Election:
             except TimeoutError:
                 continue
             except errors.StoreError as error:
-                pause = self._after(error)
+                # What a leader has to lose is more than what a busy server has to bear.
+                pause = min(self._after(error), self._settings.retry_seconds / 4)
 
     async def release(self) -> None:
         """Hand over, so that a standby need not wait. Called once `keep` was cancelled and the last mutation is done.

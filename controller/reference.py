@@ -260,7 +260,7 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
     "Cloud": frozenset(
         {
             *(Reason.READY, Reason.RECONCILING, Reason.TERMINATING, Reason.DENIED, Reason.THROTTLED, Reason.CLOUD_INVALID),
-            *(Reason.CLOUD_UNREACHABLE, Reason.ACCOUNT_CHANGED, Reason.UNKNOWN_KIND, Reason.SECRET_NOT_FOUND),
+            *(Reason.CLOUD_UNREACHABLE, Reason.ACCOUNT_CHANGED, Reason.CONTROLLER_CHANGED, Reason.UNKNOWN_KIND, Reason.SECRET_NOT_FOUND),
         }
     ),
 }
@@ -270,7 +270,7 @@ EVENTS: dict[str, frozenset[Reason]] = {
     "InstanceGroup": frozenset(
         {Reason.CREATED, Reason.DELETED, Reason.CLAIMED, Reason.SCALED_IN, Reason.SCALE_IN_REFUSED, Reason.REJECTED, Reason.FORBIDDEN}
     ),
-    "Infrastructure": frozenset({Reason.CREATED, Reason.DELETED, Reason.REJECTED, Reason.FORBIDDEN}),
+    "Infrastructure": frozenset({Reason.CLAIMED, Reason.CREATED, Reason.DELETED, Reason.REJECTED, Reason.FORBIDDEN}),
     "Cloud": frozenset({Reason.UNCLAIMED, Reason.REJECTED, Reason.FORBIDDEN}),
 }
 

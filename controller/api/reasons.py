@@ -60,6 +60,7 @@ class Reason(StrEnum):
     CLOUD_INVALID = "CloudInvalid"
     CLOUD_UNREACHABLE = "CloudUnreachable"
     ACCOUNT_CHANGED = "AccountChanged"
+    CONTROLLER_CHANGED = "ControllerChanged"
     CLOUD_NOT_FOUND = "CloudNotFound"
     UNKNOWN_KIND = "UnknownKind"
     # The description is wrong.
@@ -187,6 +188,10 @@ HELP: dict[Reason, tuple[str, str]] = {
         "The credentials answer for another account than at first contact; the Cloud is frozen.",
         "Put back credentials of the first account, or make a new Cloud for the new one.",
     ),
+    Reason.CONTROLLER_CHANGED: (
+        "The controller has another id than the one in the tags of the Cloud's machines; the Cloud is frozen.",
+        "Give it back its id: put it into its ConfigMap, or start it with --controller-id; the message names it.",
+    ),
     Reason.CLOUD_NOT_FOUND: ("The Cloud named by the template does not exist.", "Create it, or correct cloudRef."),
     Reason.UNKNOWN_KIND: ("No driver for this kind of cloud is installed.", "Install the driver, or correct the kind."),
     Reason.UNKNOWN_SERVICE: ("dependsOn names a service that is not there.", "Correct dependsOn."),
@@ -208,7 +213,10 @@ HELP: dict[Reason, tuple[str, str]] = {
     Reason.INPUTS_TOO_LARGE: ("What the template reads is over 16 KiB.", "Read single addresses instead of whole lists."),
     Reason.SECRET_NOT_FOUND: ("A Secret, or a key in it, does not exist.", "Create it; the launch goes on by itself."),
     Reason.CONFIG_MAP_NOT_FOUND: ("A ConfigMap, or a key in it, does not exist.", "Create it; planning goes on by itself."),
-    Reason.NAME_TAKEN: ("A group of this name belongs to another Infrastructure.", "Rename the Infrastructure or the service."),
+    Reason.NAME_TAKEN: (
+        "A group of this name belongs to another Infrastructure, or was left by one.",
+        "Rename the Infrastructure or the service, or take over what was left by the spec.id that the message names.",
+    ),
     Reason.ID_TAKEN: ("Another Infrastructure has the same spec.id.", "Give each its own id."),
     Reason.FORBIDDEN: (
         "The Kubernetes API does not allow the operator what it needs; the message names verb and resource.",

@@ -30,8 +30,6 @@ from controller.stores.requests import Requests
 _SHOWN = ("Infrastructure", "InstanceGroup", "Instance")
 #: The pause between two looks, or so many times as long as the last look took: whoever waits must not be a load.
 _LOOK_SECONDS, _LOOK_RATIO = 1.0, 4.0
-#: Where the operator keeps its controller id (`controller.controller_id`).
-_CONFIG_MAP, _CONFIG_KEY = "occopus-controller", "controllerId"
 _WRITE = {"fieldManager": "occopus-command", "fieldValidation": "Strict"}
 _DRY_RUN = {**_WRITE, "dryRun": "All"}
 
@@ -76,17 +74,6 @@ class Cluster:
         """By the scale subresource, as `kubectl scale` does: who may do that need not be allowed to write the group itself."""
         asked = Asked("patch", resources.resource("InstanceGroup"), self.namespace, group, "scale")
         await self._requests.send(asked, {"spec": {"replicas": replicas}}, query=_WRITE)
-
-    async def controller_id(self) -> str:
-        key = Key("ConfigMap", self.namespace, _CONFIG_MAP)
-        try:
-            return str((await self.store.get(key)).get("data", {})[_CONFIG_KEY])
-        except (errors.ObjectNotFound, KeyError):
-            find = self._opened.kubectl("get", "configmaps", "-A", "--field-selector", f"metadata.name={_CONFIG_MAP}", "-o", "yaml")
-            raise errors.UsageError(
-                f"the operator keeps its controller id in another namespace than {self.namespace}: give --controller-id ID, "
-                f"{_CONFIG_KEY} in what `{find}` shows"
-            ) from None
 
     async def check(self, document: Obj) -> Obj:
         """The document as it would be stored, asked of the server without storing it. Raises Rejected."""

@@ -5,7 +5,6 @@ Over a cluster it can tell only what its user may read, and of a local cloud onl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +24,31 @@ from controller.ports import CloudConfig, MachineId
 _LOCAL = "local"
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleOptions:
-    """What only a cluster needs to be told: see the options' help."""
-
-    state_directory: Path | None
-    controller_id: str | None
-
-
-async def console(target: Target, name: str, options: ConsoleOptions) -> int:
-    if isinstance(target, StateFile) and (options.state_directory or options.controller_id):
-        raise errors.UsageError("--state-directory and --controller-id go with --kubeconfig or --context; a state file has its own")
+async def console(target: Target, name: str, state_directory: Path | None) -> int:
+    """`state_directory` is given over a cluster alone: where the operator on this computer keeps its local machines."""
+    if isinstance(target, StateFile) and state_directory is not None:
+        raise errors.UsageError("--state-directory goes with --kubeconfig or --context; a state file has its own")
     async with home.open(target) as here:
         instance = Instance.model_validate(await home.find(here, "Instance", name))
         if instance.status.machine is None:
             raise errors.UsageError(f"{name} has no machine yet")
-        click.echo(await _console(here, instance, MachineId(instance.status.machine.id), options), nl=False)
+        click.echo(await _console(here, instance, MachineId(instance.status.machine.id), state_directory), nl=False)
     return 0
 
 
-async def _console(here: Home, instance: Instance, machine: MachineId, options: ConsoleOptions) -> str:
+async def _console(here: Home, instance: Instance, machine: MachineId, state_directory: Path | None) -> str:
     name = instance.spec.implementation.cloud_ref.name
-    kind, arm = Cloud.model_validate(await home.find(here, "Cloud", name)).spec.arm()
+    cloud = Cloud.model_validate(await home.find(here, "Cloud", name))
+    kind, arm = cloud.spec.arm()
     plugin = next((each for each in here.plugins if each.kind == kind), None)
     if plugin is None:
         raise errors.UsageError(f"no driver for {kind} is installed")
-    directory = here.state_directory or options.state_directory
+    directory = here.state_directory or state_directory
     if here.state_directory is None and kind == _LOCAL:
-        directory = _of_machine(name, arm, options.state_directory, machine)
+        directory = _of_machine(name, arm, state_directory, machine)
     reference: dict[str, str] = arm.get("credentials", {}).get("secretRef", {})
     secret = await _secret(here, name, reference["name"]) if reference else {}
-    controller_id = options.controller_id or await here.controller_id()
-    config = CloudConfig(arm, secret, controller_id, str(directory or ""), allow_local=True, ambient_credentials=True)
+    config = CloudConfig(arm, secret, cloud.status.controller_id, str(directory or ""), allow_local=True, ambient_credentials=True)
     driver = plugin.open(config)
     return await assembly.CallThreads()(lambda: driver.console(machine), kind)
 
@@ -84,4 +76,4 @@ def _of_machine(cloud: str, arm: dict[str, Any], given: Path | None, machine: Ma
     return Path(where)
 
 
-__all__ = ["ConsoleOptions", "console"]
+__all__ = ["console"]

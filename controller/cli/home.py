@@ -47,10 +47,6 @@ class Home(Protocol):
         """Raises ObjectNotFound, Rejected."""
         ...
 
-    async def controller_id(self) -> str:
-        """What the machines' tags say whose they are. Raises UsageError where it is not kept here."""
-        ...
-
     @property
     def state_directory(self) -> Path | None:
         """Where the machines of local clouds live; None where that is not known."""

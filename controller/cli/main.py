@@ -188,20 +188,15 @@ def delete(target: Target, **options: Any) -> None:
     metavar="DIR",
     help="Over a cluster: where the operator on this computer keeps the machines of local clouds (`make up`: .dev).",
 )
-@click.option(
-    "--controller-id",
-    metavar="ID",
-    help="Over a cluster: the operator's.  [default: what ConfigMap occopus-controller of the namespace holds]",
-)
 @click.pass_obj
-def console(target: Target, instance: str, **options: Any) -> None:
+def console(target: Target, instance: str, state_directory: Path | None) -> None:
     """Print the tail of an Instance's console. It may show secrets that its user data holds.
 
     The cloud is asked from here: over a cluster with the Cloud's Secret, if you may read it.
     """
     from controller.cli import console
 
-    _run(console.console(target, instance, console.ConsoleOptions(**options)))
+    _run(console.console(target, instance, state_directory))
 
 
 @cli.command()

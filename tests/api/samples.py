@@ -101,7 +101,7 @@ def _object(kind: str, name: str, spec: Obj, status: Obj | None = None) -> Obj:
 def cloud() -> Obj:
     arm = {"region": "north-1", "endpoint": "https://acme.example.org", "credentials": {"secretRef": {"name": "acme"}}}
     account = {"kind": "acme", "id": "4711", "region": "north-1", "endpoint": "https://acme.example.org"}
-    return _object("Cloud", "acme-north", {"maxInstances": 5, "acme": arm}, {"account": account, "machines": 3})
+    return _object("Cloud", "acme-north", {"maxInstances": 5, "acme": arm}, {"account": account, "controllerId": "mine", "machines": 3})
 
 
 def template() -> Obj:

@@ -24,6 +24,7 @@ from controller.api import crd, kinds, meta
 from controller.context.renderer import ChildRenderer
 from controller.engine.engine import Engine, Options, Ports
 from controller.ports import CloudPlugin, Key
+from controller.reconcilers.cloud.reconcile import COUNT_SECONDS
 from controller.stores import access
 from controller.stores.kubernetes import KubernetesStore
 from tests.bench import scale, shapes
@@ -95,7 +96,7 @@ class _Bench:
                     await put(engine.ports.store, document)
                 await asyncio.wait_for(scale.until(engine, scale.is_ready).wait(), _LIMIT_SECONDS)
                 up, after = self._since(*begun), scale.rss_mib()
-                await asyncio.sleep(5)  # roll-ups that were under way
+                await asyncio.sleep(2 * COUNT_SECONDS)  # roll-ups that were under way
                 begun = self._begin()
                 await asyncio.sleep(IDLE_SECONDS)
                 idle = self._since(*begun)

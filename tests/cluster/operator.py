@@ -39,8 +39,8 @@ MERGE_PATCH: Mapping[str, str] = {"Content-Type": "application/merge-patch+json"
 
 
 def faulty(fault: str) -> tuple[str, ...]:
-    """The operator with a fault of `tests/cluster/faulty.py`."""
-    return ("-m", "tests.cluster.faulty", fault)
+    """The operator with a fault of `tests/faulty.py`."""
+    return ("-m", "tests.faulty", "operator", fault)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import yaml
@@ -147,29 +146,20 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> Acme:
     return acme
 
 
-def controller_id(data: Mapping[str, Any]) -> Obj:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "occopus-controller"}, "data": dict(data)}
-
-
 def test_console_asks_the_cloud_with_the_secret_of_its_user(here: Command, acme: Acme) -> None:
     here.shop()
-    here.make(samples.cloud(), samples.secret(), controller_id({"controllerId": "mine"}))
+    here.make(samples.cloud(), samples.secret())
     assert here.done("console", "shop-web-0") == "console of m-1\n"
-    assert here.done("console", "shop-web-0", "--controller-id", "theirs") == "console of m-1\n"
-    assert [(each.secret, each.controller_id) for each in acme.opened] == [({"key": "secret"}, "mine"), ({"key": "secret"}, "theirs")]
+    assert [(each.secret, each.controller_id) for each in acme.opened] == [({"key": "secret"}, "mine")]
 
 
-def test_console_says_which_right_or_id_is_missing(here: Command, acme: Acme) -> None:
+def test_console_says_which_right_is_missing(here: Command, acme: Acme) -> None:
     here.shop()
     here.make(samples.cloud())
     looker = here.as_user("operator", LOOK)
     said = here.refused(3, "console", "shop-web-0", kubeconfig=looker)
     assert "get secrets" in said
     assert "credentials" in said
-    here.make(samples.secret())
-    said = here.refused(2, "console", "shop-web-0")
-    assert "--controller-id" in said
-    assert "get configmaps -A" in said
     assert acme.opened == []
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.descriptions import CLOUD, infrastructure, service, template
 from tests.e2e.desk import Desk
+from tools.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
@@ -24,22 +25,27 @@ PATIENCE_SECONDS = 60.0
 class Home:
     """A directory as `.dev` is."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, plane: ControlPlane | None = None) -> None:
         self.directory = directory
         self.desk = Desk(directory)
+        #: The cluster: its own, or one of the user's.
+        self.plane = plane or ControlPlane(directory)
 
-    def make(self, command: str) -> str:
+    def make(self, command: str, *more: str) -> str:
         """`make up` or `make down`, as the Makefile calls it."""
-        called = (sys.executable, "-m", "tools.development", command, "--dir", str(self.directory))
-        # A KUBECONFIG that nothing can use: it is not read.
-        environment = {**self.desk.environment, "KUBECONFIG": "/nonexistent"}
-        done = subprocess.run(called, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        done = self.run(command, *more)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.log()}"
         return done.stdout
 
+    def run(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        called = (sys.executable, "-m", "tools.development", command, "--dir", str(self.directory), *more)
+        # A KUBECONFIG that nothing can use: it is not read.
+        path = f"{self.plane.kubectl.parent}:{self.desk.environment['PATH']}"
+        environment = {**self.desk.environment, "KUBECONFIG": "/nonexistent", "PATH": path}
+        return subprocess.run(called, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+
     def kubectl(self, *arguments: str, text: str = "") -> str:
-        kubectl, kubeconfig = self.directory / "control-plane" / "bin" / "kubectl", self.directory / "kubeconfig"
-        called = (str(kubectl), "--kubeconfig", str(kubeconfig), *arguments)
+        called = (str(self.plane.kubectl), "--kubeconfig", str(self.plane.kubeconfig), *arguments)
         done = subprocess.run(called, input=text, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}{self.log()}"
         return done.stdout
@@ -100,3 +106,29 @@ def test_the_operator_is_started_again_and_down_leaves_nothing(home: Home) -> No
     assert home.desk.processes() == []
     assert home.processes() == []
     assert home.pid() == 0
+
+
+def test_a_cluster_of_the_user_keeps_what_it_is_and_its_machines_are_ended_by_name_alone(tmp_path: Path) -> None:
+    with ControlPlane(tmp_path / "theirs") as theirs:
+        home = Home(tmp_path / "dev", theirs)
+        home.directory.mkdir()
+        ours = ("--cluster", str(theirs.kubeconfig))
+        try:
+            home.make("up", *ours)
+            home.kubectl("apply", "-f", "-", text=CLOUD + template() + infrastructure("one", service("only")))
+            home.kubectl("wait", "infrastructure/one", "--for=condition=Ready", f"--timeout={PATIENCE_SECONDS:.0f}s")
+            # As after a reboot: supervisor and operator are gone, the machines may live.
+            for each in (int((home.directory / "supervisor.pid").read_text().split()[0]), home.pid()):
+                os.kill(each, signal.SIGKILL)
+            home.until(lambda: not any("-m" in each for each in home.processes() if "guardian" not in each))
+            refused = home.run("down")
+            assert refused.returncode == 1
+            assert "make down CLUSTER=" in refused.stderr
+            assert home.kubectl("get", "infrastructures", "-o", "name").split() == ["infrastructure.occopus.io/one"]
+            home.make("down", *ours)
+            assert {each["state"] for each in home.desk.machines()} == {"terminated"}
+            assert home.kubectl("get", "infrastructures,instances", "-o", "name") == ""
+            assert home.processes() == []
+        finally:
+            if home.processes():
+                home.make("down", *ours)

@@ -10,6 +10,7 @@ from controller.ports import Obj
 from tests.cluster.fixtures import Cluster
 from tests.cluster.operator import END_SECONDS, Operator, Place, Story, at_a_place, faulty
 from tests.e2e.descriptions import CLOUD, infrastructure, service, template
+from tests.faulty import END, INTENT, MADE
 
 PAIR = CLOUD + template() + infrastructure("pair", service("first"), service("second", "first", more=", replicas: 2"))
 EACH = {"first": 1, "second": 2}
@@ -28,7 +29,7 @@ async def going(place: Place) -> list[Obj]:
 
 def killed_while_it_launches(point: str, machines: int) -> Story:
     async def story(place: Place) -> None:
-        dying = await place.lead(module=faulty(f"die:{point}"))
+        dying = await place.lead(module=faulty(point))
         await place.apply(PAIR)
         assert await dying.ended() == KILLED
         (before,) = await place.objects("Instance")
@@ -45,7 +46,7 @@ def killed_while_it_launches(point: str, machines: int) -> Story:
 
 
 async def killed_when_an_end_was_begun(place: Place) -> None:
-    dying = await place.lead(module=faulty("die:end"))
+    dying = await place.lead(module=faulty(END))
     await place.apply(PAIR)
     await pair_is_ready(place)
     await place.delete("Infrastructure", "pair")
@@ -78,8 +79,8 @@ def test_killed_at_any_point_the_next_one_comes_to_the_same_end(cluster: Cluster
     at_a_place(
         cluster,
         tmp_path,
-        killed_while_it_launches("intent", machines=0),
-        killed_while_it_launches("made", machines=1),
+        killed_while_it_launches(INTENT, machines=0),
+        killed_while_it_launches(MADE, machines=1),
         killed_when_an_end_was_begun,
         killed_during_a_deletion,
     )
@@ -103,7 +104,7 @@ async def told_to_stop(operator: Operator) -> None:
 
 def told_to_stop_while_it_launches(seconds: float, machines: int) -> Story:
     async def story(place: Place) -> None:
-        slow = await place.lead(module=faulty(f"slow:{seconds}"))
+        slow = await place.lead(module=faulty(f"before:create:{seconds}"))
         await place.apply(ONE)
         await place.until(lambda: launching(place), "a launch is recorded")
         await told_to_stop(slow)

@@ -13,9 +13,10 @@ from tests.cluster.fixtures import Cluster
 from tests.cluster.operator import Place, Story, at_a_place
 from tests.e2e.descriptions import CLOUD, infrastructure, service, template
 
-PAIR = CLOUD + template() + infrastructure("pair", service("first"), service("second", "first"))
+SERVICES = (service("first"), service("second", "first"))
+PAIR = CLOUD + template() + infrastructure("pair", *SERVICES)
 #: The same with an identity that a restore keeps.
-KEPT = CLOUD + template() + infrastructure("pair", service("first"), service("second", "first"), more="  id: pair-of-old\n")
+KEPT = CLOUD + template() + infrastructure("pair", *SERVICES, more="  id: pair-of-old\n")
 EACH = {"first": 1, "second": 1}
 
 
@@ -60,12 +61,26 @@ async def orphans_live_on(place: Place) -> None:
     await place.until(lambda: _none(place, "Infrastructure"), "the Infrastructure is gone", 120)
     groups = await place.objects("InstanceGroup")
     assert [each["metadata"].get("ownerReferences", []) for each in groups] == [[], []]
-    assert len(place.live()) == 2
-    # By hand they go like any other.
-    for each in ("pair-second", "pair-first"):
-        await place.delete("InstanceGroup", each)
-    await place.until(lambda: _none(place, "InstanceGroup", "Instance"), "the groups are gone", 120)
+    live = {each["id"] for each in place.live()}
+    assert len(live) == 2
+    # Another Infrastructure of that name is told by which id it takes them over; with it, it does.
+    await place.apply(infrastructure("pair", *SERVICES))
+    identity = groups[0]["spec"]["infrastructure"]["id"]
+    await place.until(lambda: _stalled(place, f"spec.id {identity}"), "told how", 60)
+    await place.delete("Infrastructure", "pair")
+    await place.until(lambda: _none(place, "Infrastructure"), "it is gone again", 60)
+    await place.apply(infrastructure("pair", *SERVICES, more=f"  id: {identity}\n"))
+    await place.until(lambda: place.is_ready("pair"), "taken over", 120)
+    assert {each["id"] for each in place.live()} == live
+    await _cascade(place, "Background")
+    await place.until(lambda: _none(place, "Infrastructure", "InstanceGroup", "Instance"), "all gone", 120)
     assert place.live() == []
+
+
+async def _stalled(place: Place, told: str) -> bool:
+    (found,) = await place.objects("Infrastructure")
+    said = {each["type"]: each for each in found["status"].get("conditions", ())}
+    return "Stalled" in said and told in said["Stalled"]["message"]
 
 
 async def a_namespace_goes(place: Place) -> None:

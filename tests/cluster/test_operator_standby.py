@@ -80,7 +80,7 @@ async def terminated(place: Place) -> None:
 
 
 async def stopped_before_a_create(place: Place) -> None:
-    leader = await place.lead(module=faulty("stop"))
+    leader = await place.lead(module=faulty("before:create:stop"))
     await place.apply(ONE)
     await place.until(leader.stopped, "the leader is stopped")
     assert place.machines() == []

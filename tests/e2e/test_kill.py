@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import faulty
 from tests.e2e.desk import UP_SECONDS, Desk
 
 PAIR = """
@@ -46,7 +47,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def dying(point: str) -> tuple[str, ...]:
-    return ("-m", "tests.e2e.dying", point)
+    return ("-m", "tests.faulty", "occopus", point)
 
 
 def up(desk: Desk) -> tuple[str, ...]:
@@ -62,17 +63,17 @@ def assert_one_machine_each(desk: Desk) -> None:
     assert len(desk.machines()) == 3
 
 
-@pytest.mark.parametrize("point", ["intent", "made"])
+@pytest.mark.parametrize("point", [pytest.param(faulty.INTENT, id="intent"), pytest.param(faulty.MADE, id="made")])
 def test_up_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, point: str) -> None:
     assert desk.run(*up(desk), module=dying(point)).returncode == KILLED
     (before,) = [each for each in desk.objects("instances") if "launch" in each.get("status", {})]
     assert "machine" not in before["status"]
-    assert len(desk.machines()) == (0 if point == "intent" else 1)
+    assert len(desk.machines()) == (0 if point == faulty.INTENT else 1)
     desk.occopus(*up(desk))
     assert_one_machine_each(desk)
 
 
-@pytest.mark.parametrize("point", ["intent", "made"])
+@pytest.mark.parametrize("point", [pytest.param(faulty.INTENT, id="intent"), pytest.param(faulty.MADE, id="made")])
 def test_run_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, point: str) -> None:
     running = desk.start_run(module=dying(point))
     desk.run(*up(desk)[:-1], "1")
@@ -83,7 +84,7 @@ def test_run_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, po
 
 def test_delete_is_killed_when_the_end_was_begun_and_the_next_one_goes_on(desk: Desk) -> None:
     desk.occopus(*up(desk))
-    assert desk.run("delete", "--all", *TIMEOUT, module=dying("end")).returncode == KILLED
+    assert desk.run("delete", "--all", *TIMEOUT, module=dying(faulty.END)).returncode == KILLED
     going = [each for each in desk.objects("instances") if each["metadata"].get("deletionTimestamp")]
     assert going
     assert all(each["spec"]["service"] == "second" for each in going)
@@ -94,7 +95,7 @@ def test_delete_is_killed_when_the_end_was_begun_and_the_next_one_goes_on(desk: 
 
 def test_run_is_killed_when_the_end_was_begun_and_up_makes_the_rest_so(desk: Desk) -> None:
     desk.occopus(*up(desk))
-    running = desk.start_run(module=dying("end"))
+    running = desk.start_run(module=dying(faulty.END))
     desk.run("delete", "--instance", "pair-second-0", "--timeout", "1")
     assert running.wait(UP_SECONDS) == KILLED
     desk.occopus(*up(desk))

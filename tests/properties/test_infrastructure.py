@@ -81,8 +81,8 @@ class Groups:
                 case Release():
                     assert not self.groups, "let go while groups are left"
                     self.released = True
-                case planner.AddFinalizer():
-                    raise AssertionError("it has its finalizer")
+                case planner.AddFinalizer() | planner.AdoptGroup():
+                    raise AssertionError("it has its finalizer, and all groups are its own")
         return todo
 
     def _delete(self, name: str, before: Edges) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from controller import errors
+from tests.simulated.harness import CONTROLLER
 from tests.system.documents import Document, alone, cloud, secret
 from tests.system.rig import Rig, ids, play, steady
 
@@ -134,6 +136,22 @@ def test_a_restart_with_another_accounts_credentials_remakes_nothing(tmp_path: P
         assert all(each["status"]["machine"]["id"] for each in rig.instances())
         rig.world.settings.answers_for.clear()
         await rig.wait(lambda: rig.said("Cloud", "sim")[0] == "True" and rig.ready(), 330)
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
+def test_a_controller_with_another_id_makes_nothing_anew(tmp_path: Path) -> None:
+    """By the tags of its own id it sees none of the machines: an honest empty list."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(3))
+        ours = rig.options
+        await rig.restart(lambda: setattr(rig, "options", replace(ours, controller_id="another")))
+        await rig.until("Cloud", "sim", "ControllerChanged", seconds=30)
+        assert CONTROLLER in rig.said("Cloud", "sim")[2]
+        await rig.unchanged(900)
+        await rig.restart(lambda: setattr(rig, "options", ours))
+        await rig.wait(rig.ready, 330)
 
     assert len(play(tmp_path, main).made()) == 3
 

@@ -31,13 +31,14 @@ class Contact:
 class Observed:
     """What is known of one Cloud.
 
-    `config` is a digest of spec and Secret, `secret` the name of the Secret it names, `secret_problem` why that cannot be
-    used, `guarded` whether our finalizer is on it; `users` counts the Instances made on it; `machines` and `trouble` come
-    from the newest list.
+    `controller_id` is ours, `config` a digest of spec and Secret, `secret` the name of the Secret it names, `secret_problem`
+    why that cannot be used, `guarded` whether our finalizer is on it; `users` counts the Instances made on it; `machines` and
+    `trouble` come from the newest list.
     """
 
     cloud: Cloud
     now: datetime
+    controller_id: str = ""
     config: str = ""
     installed: bool = True
     secret: str = ""
@@ -98,6 +99,10 @@ def plan(o: Observed) -> Plan:
     kind, _ = o.cloud.spec.arm()
     if not o.installed:
         return Plan((), False, Reason.UNKNOWN_KIND, f"no driver for {kind or 'this kind'} is installed", recorded)
+    if o.cloud.status.controller_id not in ("", o.controller_id):
+        # Its list would be an honest empty one: all machines would be made again, and the old ones left running.
+        message = f"its machines have the controller id {o.cloud.status.controller_id}; this controller has {o.controller_id}"
+        return Plan((), False, Reason.CONTROLLER_CHANGED, message, recorded)
     if o.secret_problem:
         return Plan((), False, Reason.SECRET_NOT_FOUND, o.secret_problem, recorded, o.now + CONTACT_AGAIN)
     guard = () if o.guarded or not o.secret else (GuardSecret(o.secret),)

@@ -115,6 +115,7 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
     return Observed(
         cloud=cloud,
         now=engine.ports.now(),
+        controller_id=engine.options.controller_id,
         config=hashlib.sha256(text.encode()).hexdigest(),
         installed=kind in engine.plugins,
         secret=_secret_name(cloud),
@@ -151,9 +152,9 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
 
 
 def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
-    """Bind while the account is the recorded one; unbind a Cloud whose credentials answer for another."""
+    """Bind while the account is the recorded one; unbind a Cloud whose credentials, or whose controller, are others."""
     contact = observed.contact
-    if todo.reason in (Reason.ACCOUNT_CHANGED, Reason.UNKNOWN_KIND):
+    if todo.reason in (Reason.ACCOUNT_CHANGED, Reason.CONTROLLER_CHANGED, Reason.UNKNOWN_KIND):
         engine.clouds.unbind(key)
         return
     driver = engine.memory.cached.pop(("driver", key), None)

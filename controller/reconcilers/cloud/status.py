@@ -9,7 +9,7 @@ from controller.reconcilers.cloud.plan import Observed, Plan
 from controller.reconcilers.conditions import say
 
 #: What does not pass by itself: somebody has to change something.
-_STALLED = {Reason.UNKNOWN_KIND, Reason.ACCOUNT_CHANGED, Reason.DENIED, Reason.SECRET_NOT_FOUND}
+_STALLED = {Reason.UNKNOWN_KIND, Reason.ACCOUNT_CHANGED, Reason.CONTROLLER_CHANGED, Reason.DENIED, Reason.SECRET_NOT_FOUND}
 
 
 def report(o: Observed, plan: Plan) -> CloudStatus:
@@ -23,6 +23,7 @@ def report(o: Observed, plan: Plan) -> CloudStatus:
     return CloudStatus(
         observed_generation=o.cloud.metadata.generation,
         account=plan.account,
+        controller_id=o.cloud.status.controller_id or o.controller_id,
         machines=o.cloud.status.machines if o.machines is None else o.machines,
         conditions=conditions.merge(o.cloud.status.conditions, said, o.cloud.metadata.generation, o.now),
     )

@@ -18,12 +18,14 @@ from controller.reconcilers.graph import Problem, TemplateFacts
 class Observed:
     """What is known of one Infrastructure.
 
-    `groups` are its own, `taken` names of groups that it wants and others hold, `id_taken` the Infrastructure that has its
+    `groups` are its own, `orphans` groups of its names that nobody owns (`--cascade=orphan` leaves them), `taken` names of
+    groups that it wants and others hold, `id_taken` the Infrastructure that has its
     spec.id, `machines` how many unclaimed machines of its identity exist per service.
     """
 
     infrastructure: Infrastructure
     groups: tuple[InstanceGroup, ...] = ()
+    orphans: tuple[InstanceGroup, ...] = ()
     taken: frozenset[str] = frozenset()
     id_taken: str = ""
     templates: Mapping[str, TemplateFacts] = field(default_factory=dict[str, TemplateFacts])
@@ -43,6 +45,13 @@ class CreateGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptGroup:
+    """Own a group that nobody owns, whose machines have our identity in their tags."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateGroup:
     name: str
     spec: InstanceGroupSpec
@@ -58,7 +67,7 @@ class Release:
     """Let the Infrastructure go, if a live list shows none of its groups."""
 
 
-Action = AddFinalizer | CreateGroup | UpdateGroup | DeleteGroup | Release
+Action = AddFinalizer | CreateGroup | AdoptGroup | UpdateGroup | DeleteGroup | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,8 @@ def plan(o: Observed) -> Plan:
     problems = (*_taken(o), *graph.problems(o.infrastructure.spec, o.templates, o.clouds))
     if problems:
         return Plan(problems=problems)
+    if o.orphans:
+        return Plan(tuple(AdoptGroup(each.metadata.name) for each in o.orphans))
     return _steady(o)
 
 
@@ -167,6 +178,10 @@ def _remove(
 
 def _taken(o: Observed) -> tuple[Problem, ...]:
     found = [Problem(Reason.NAME_TAKEN, f"the group {name} belongs to another Infrastructure") for name in sorted(o.taken)]
+    for each in o.orphans:
+        if each.spec.infrastructure.id != o.infrastructure.identity:
+            left = f"the group {each.metadata.name} was left by an Infrastructure of another identity"
+            found.append(Problem(Reason.NAME_TAKEN, f"{left}: with spec.id {each.spec.infrastructure.id} it is taken over"))
     if o.id_taken:
         found.append(Problem(Reason.ID_TAKEN, f"Infrastructure {o.id_taken} has the same spec.id"))
     return tuple(found)

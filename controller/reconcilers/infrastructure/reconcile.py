@@ -22,6 +22,7 @@ from controller.reconcilers.infrastructure import status
 from controller.reconcilers.infrastructure.plan import (
     Action,
     AddFinalizer,
+    AdoptGroup,
     CreateGroup,
     DeleteGroup,
     Observed,
@@ -66,22 +67,28 @@ async def _gather(engine: Engine, key: Key, infrastructure: Infrastructure) -> O
     groups = [engine.objects.model(each, InstanceGroup) for each in engine.objects.children(infrastructure.metadata.uid, "InstanceGroup")]
     own = tuple(each for each in groups if each is not None)
     names = {each.template_ref.name for each in spec.services}
-    taken = {
-        name
+    others = [
+        other
         for name in (group_name(key.name, each.name) for each in spec.services)
-        if (other := engine.objects.get(Key("InstanceGroup", key.namespace, name))) is not None
-        and not any(owner["uid"] == infrastructure.metadata.uid for owner in other["metadata"].get("ownerReferences", ()))
-    }
+        if (other := engine.objects.model(Key("InstanceGroup", key.namespace, name), InstanceGroup)) is not None
+        and not any(owner.uid == infrastructure.metadata.uid for owner in other.metadata.owner_references)
+    ]
     facts = {name: found for name in names if (found := await _facts(engine, key.namespace, name)) is not None}
     return Observed(
         infrastructure=infrastructure,
         groups=own,
-        taken=frozenset(taken),
+        orphans=tuple(each for each in others if _orphaned(each, key.name)),
+        taken=frozenset(each.metadata.name for each in others if not _orphaned(each, key.name)),
         id_taken=_id_taken(engine, infrastructure),
         templates=facts,
         clouds=_clouds(engine, key.namespace),
         machines=_unclaimed(engine, infrastructure),
     )
+
+
+def _orphaned(group: InstanceGroup, infrastructure: str) -> bool:
+    """Whether nobody owns the group of an Infrastructure of this name."""
+    return not group.metadata.owner_references and not group.metadata.deleting and group.spec.infrastructure.name == infrastructure
 
 
 def _clouds(engine: Engine, namespace: str) -> dict[str, str]:
@@ -154,6 +161,10 @@ async def _act(engine: Engine, key: Key, infrastructure: Infrastructure, action:
         case CreateGroup(name, spec):
             await engine.objects.create(_new_group(infrastructure, name, spec))
             await engine.say(key, "Normal", Reason.CREATED, f"service {spec.service}: group {name} with {spec.replicas} machines")
+        case AdoptGroup(name):
+            owner = owner_reference("Infrastructure", infrastructure.metadata)
+            await engine.objects.write(Key("InstanceGroup", key.namespace, name), {"metadata": {"ownerReferences": [owner]}})
+            await engine.say(key, "Normal", Reason.CLAIMED, f"group {name}, which nobody owned")
         case UpdateGroup(name, spec):
             await _update(engine, Key("InstanceGroup", key.namespace, name), spec)
         case DeleteGroup(name):

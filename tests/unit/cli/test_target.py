@@ -63,7 +63,6 @@ def test_kubectl_is_told_the_kubeconfig_where_it_would_take_another() -> None:
         pytest.param(("-n", "shop", "status"), "-n goes with", id="a-namespace-alone"),
         pytest.param(("--state", "a.db", *WHERE, "status"), "choose one", id="a-state-file-too"),
         pytest.param(("--moved", *WHERE, "status"), "choose one", id="moved"),
-        pytest.param(("console", "x", "--controller-id", "y"), "--kubeconfig or --context", id="a-controller-id"),
         pytest.param(("console", "x", "--state-directory", "y"), "--kubeconfig or --context", id="a-state-directory"),
     ],
 )

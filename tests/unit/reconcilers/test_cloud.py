@@ -40,6 +40,10 @@ def cloud(account: AccountStatus | None = RECORDED, **metadata: Any) -> Cloud:
     )
 
 
+def made_by(controller_id: str) -> Cloud:
+    return cloud().model_copy(update={"status": CloudStatus(account=RECORDED, controller_id=controller_id)})
+
+
 def observed(**more: Any) -> Observed:
     """A Cloud that answered just now."""
     fields: dict[str, Any] = {"cloud": cloud(), "now": NOW, "config": "c1", "contact": Contact(NOW, "c1", OURS), "machines": 3}
@@ -72,6 +76,8 @@ def denied(reason: Reason = Reason.DENIED, at: timedelta = timedelta(0)) -> Cont
         pytest.param(
             observed(contact=Contact(NOW, "c1", replace(OURS, region="r2"))), (), False, Reason.ACCOUNT_CHANGED, id="another region"
         ),
+        pytest.param(observed(controller_id="mine", cloud=made_by("mine")), (), True, Reason.READY, id="the same controller"),
+        pytest.param(observed(controller_id="mine", cloud=made_by("other")), (), False, Reason.CONTROLLER_CHANGED, id="another controller"),
         pytest.param(observed(trouble="no list"), (), False, Reason.CLOUD_UNREACHABLE, id="no usable list"),
         pytest.param(observed(machines=None), (), False, Reason.RECONCILING, id="not listed yet"),
         pytest.param(observed(cloud=cloud(deleting=True)), (Release(""),), False, Reason.TERMINATING, id="deleted, nobody's"),

@@ -14,7 +14,7 @@ from controller.api.reasons import Reason
 from controller.reconcilers import graph
 from controller.reconcilers.graph import Problem, TemplateFacts
 from controller.reconcilers.infrastructure import status
-from controller.reconcilers.infrastructure.plan import AddFinalizer, CreateGroup, Observed, UpdateGroup, plan
+from controller.reconcilers.infrastructure.plan import AddFinalizer, AdoptGroup, CreateGroup, Observed, Plan, UpdateGroup, plan
 from tests.properties import build
 from tests.properties.build import NOW, group, infrastructure, service
 
@@ -116,6 +116,20 @@ def test_while_something_is_wrong_nothing_is_made_and_what_runs_stays(o: Observe
         assert (stalled.status, stalled.reason, ready.status) == ("True", reason.value, "False")
         assert said.phase == "Stalled"
         assert reason is Reason.NAME_TAKEN or said.why
+
+
+def test_a_group_that_nobody_owns_is_taken_over_by_its_own_identity_alone() -> None:
+    infra = infrastructure(service("a"), service("b"))
+    left = group("a")
+    ours = left.spec.infrastructure.model_copy(update={"id": infra.identity})
+    others = left.spec.infrastructure.model_copy(update={"id": "another"})
+    own = left.model_copy(update={"spec": left.spec.model_copy(update={"infrastructure": ours})})
+    foreign = left.model_copy(update={"spec": left.spec.model_copy(update={"infrastructure": others})})
+    assert plan(observed(infra, orphans=(own,))) == Plan((AdoptGroup(own.metadata.name),))
+    todo = plan(observed(infra, orphans=(foreign,)))
+    assert todo.actions == ()
+    assert [each.reason for each in todo.problems] == [Reason.NAME_TAKEN]
+    assert "spec.id another" in todo.problems[0].message
 
 
 def test_more_problems_are_counted() -> None:
