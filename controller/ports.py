@@ -187,6 +187,18 @@ class LaunchRequest:
     fence: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A token bucket that the cloud keeps for an account: so many calls at once, and so many a second.
+
+    With `per_machine` it counts the machines of a call instead of the call.
+    """
+
+    capacity: float
+    per_second: float
+    per_machine: bool = False
+
+
 #: What became of one request: its machines by index, or the cloud's refusal.
 Launched = tuple[Machine, ...]
 
@@ -203,6 +215,10 @@ class CloudDriver(Protocol):
     settle_seconds: float
     #: The most bytes of user data the cloud takes.
     user_data_limit_bytes: int
+    #: The most alike machines that one request may ask for.
+    most_per_call: int
+    #: The cloud's published rates, by "create", "delete" and "read"; what has none is not paced.
+    limits: Mapping[str, tuple[Limit, ...]]
 
     def identity(self) -> Account:
         """Raises Denied, Transient."""

@@ -268,7 +268,16 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
 EVENTS: dict[str, frozenset[Reason]] = {
     "Instance": frozenset({Reason.OWNER_MISSING, Reason.ABANDONED, Reason.REJECTED, Reason.FORBIDDEN}),
     "InstanceGroup": frozenset(
-        {Reason.CREATED, Reason.DELETED, Reason.CLAIMED, Reason.SCALED_IN, Reason.SCALE_IN_REFUSED, Reason.REJECTED, Reason.FORBIDDEN}
+        {
+            Reason.CREATED,
+            Reason.DELETED,
+            Reason.CLAIMED,
+            Reason.SCALED_IN,
+            Reason.SCALE_IN_REFUSED,
+            Reason.BATCH_BROKEN,
+            Reason.REJECTED,
+            Reason.FORBIDDEN,
+        }
     ),
     "Infrastructure": frozenset({Reason.CLAIMED, Reason.CREATED, Reason.DELETED, Reason.REJECTED, Reason.FORBIDDEN}),
     "Cloud": frozenset({Reason.UNCLAIMED, Reason.REJECTED, Reason.FORBIDDEN}),

@@ -56,6 +56,8 @@ class FaultyDriver:
     def __init__(self, driver: CloudDriver, fault: Fault) -> None:
         self._driver, self._fault = driver, fault
         self.settle_seconds = driver.settle_seconds
+        self.most_per_call = driver.most_per_call
+        self.limits = driver.limits
         self.user_data_limit_bytes = driver.user_data_limit_bytes
 
     def _do(self, call: str, done: Callable[[], T]) -> T:

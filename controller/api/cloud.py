@@ -38,8 +38,8 @@ class CloudStatus(Status):
     """What is known of the account."""
 
     account: AccountStatus | None = Field(default=None, description="The account, as first seen.")
-    controller_id: str = Field(
-        default="", description="The controller's id, in the tag occopus.io/controller of each of its machines.", max_length=63
+    controller_id: str | None = Field(
+        default=None, description="The controller's id, in the tag occopus.io/controller of each of its machines.", max_length=63
     )
     machines: int | None = Field(default=None, description="How many machines of this controller the account has.", ge=0)
     conditions: tuple[Condition, ...] = conditions_field("Ready, Stalled")

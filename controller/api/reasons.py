@@ -51,6 +51,7 @@ class Reason(StrEnum):
     MACHINE_UNKNOWN = "MachineUnknown"
     DUPLICATE_MACHINE = "DuplicateMachine"
     LAUNCH_LOST = "LaunchLost"
+    BATCH_BROKEN = "BatchBroken"
     UNHEALTHY = "Unhealthy"
     # The cloud refuses.
     NO_CAPACITY = "NoCapacity"
@@ -167,6 +168,10 @@ HELP: dict[Reason, tuple[str, str]] = {
     Reason.LAUNCH_LOST: (
         "A launch was sent, its answer was lost and no machine appeared; it is never sent again.",
         "Nothing: it is replaced.",
+    ),
+    Reason.BATCH_BROKEN: (
+        "Machines that are made by one call were to be launched, and one of them went before: none was made.",
+        "Nothing to do: all of them are planned again.",
     ),
     Reason.UNHEALTHY: ("Some machines of the service are not Ready.", "See their conditions."),
     Reason.NO_CAPACITY: ("The cloud has no room for such a machine now.", "Wait, or add another implementation to the template."),

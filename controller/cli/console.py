@@ -48,7 +48,7 @@ async def _console(here: Home, instance: Instance, machine: MachineId, state_dir
         directory = _of_machine(name, arm, state_directory, machine)
     reference: dict[str, str] = arm.get("credentials", {}).get("secretRef", {})
     secret = await _secret(here, name, reference["name"]) if reference else {}
-    config = CloudConfig(arm, secret, cloud.status.controller_id, str(directory or ""), allow_local=True, ambient_credentials=True)
+    config = CloudConfig(arm, secret, cloud.status.controller_id or "", str(directory or ""), allow_local=True, ambient_credentials=True)
     driver = plugin.open(config)
     return await assembly.CallThreads()(lambda: driver.console(machine), kind)
 

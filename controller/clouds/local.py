@@ -36,6 +36,7 @@ from controller.ports import (
     Identity,
     Launched,
     LaunchRequest,
+    Limit,
     Machine,
     MachineId,
     MachineState,
@@ -84,6 +85,8 @@ class LocalDriver:
     settle_seconds: float = 2.0
     #: As much as Nova takes.
     user_data_limit_bytes: int = 64 * 1024
+    most_per_call: int = 1
+    limits: Mapping[str, tuple[Limit, ...]] = {}
 
     def __init__(self, home: directories.Home, controller_id: str, now: Callable[[], datetime]) -> None:
         self._home = home

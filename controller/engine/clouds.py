@@ -80,11 +80,24 @@ class Clouds:
         self._version = 0
         self._concern: tuple[object, ...] = ()
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
+        self._batches: tuple[tuple[int, ...], frozenset[str]] = ((-1,), frozenset())
         self._around = Surroundings(threads, now, self._expected, self.launched, self._wake_identity, wake, self._moved)
         objects.listen(self._index)
 
     def binding(self, key: Key) -> Binding | None:
         return self._bindings.get(key)
+
+    def instance(self, identity: Identity) -> Key | None:
+        """The Instance of a machine."""
+        return self._instances.get(identity)
+
+    def batches(self) -> frozenset[str]:
+        """The batches of which any machine is listed; computed once per change of a list."""
+        versions = tuple(each.version for each in self._inventories.values())
+        if self._batches[0] != versions:
+            found = {machine.identity.batch_id for each in self._inventories.values() for machine in each.machines.values()}
+            self._batches = (versions, frozenset(found))
+        return self._batches[1]
 
     def bindings(self) -> Iterator[tuple[Key, Binding]]:
         yield from sorted(self._bindings.items(), key=lambda each: each[0])

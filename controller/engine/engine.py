@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller import errors
@@ -18,13 +18,14 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.engine import metrics
 from controller.engine.clouds import Clouds, cloud_key
-from controller.engine.launcher import Launcher
+from controller.engine.launcher import MAY_NOT_ACT, Launcher
 from controller.engine.launcher import Parts as LauncherParts
 from controller.engine.objects import Objects, Trouble
 from controller.engine.prober import Prober
 from controller.engine.queue import RETRY_MOST_SECONDS, Lane, WorkQueue
 from controller.engine.sweep import Parts as SweepParts
 from controller.engine.sweep import Policy, Sweep
+from controller.engine.terminator import Asker, Terminator
 from controller.logs import bound
 from controller.ports import Checker, CloudPlugin, Event, Key, Now, Obj, Renderer, Snapshot, Store, Threads
 from controller.reconcilers.conditions import MESSAGE_LIMIT
@@ -78,6 +79,7 @@ class Memory:
 
     acts: dict[str, Acts] = field(default_factory=dict[str, Acts])
     avoided: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+    halved: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict[tuple[str, str], tuple[int, float]])
     cached: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
 
@@ -92,11 +94,10 @@ class Engine:
         self.objects = Objects(ports.store)
         self.clouds = Clouds(self.objects, ports.threads, ports.now, self.wake)
         self.clouds.wake_groups = self._wake_groups
-        self.launcher = Launcher(
-            LauncherParts(self.objects, self.clouds, ports.renderer, ports.threads, ports.now, options.controller_id, self.wake)
-        )
+        self.launcher = Launcher(LauncherParts(self.objects, self.clouds, ports.renderer, ports.now, options.controller_id, self.wake))
+        self.terminator = Terminator(ports.store.holds, self._told_end, MAY_NOT_ACT)
         self.prober = Prober(ports.checker, self.wake)
-        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.threads, ports.now, options.sweep, self._wake_groups))
+        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups))
         self.memory = Memory()
         self.synced = asyncio.Event()
         self._reconcilers = reconcilers
@@ -111,6 +112,12 @@ class Engine:
     def wake(self, key: Key) -> None:
         """Let the key be looked at."""
         self.queue.add(key)
+
+    def _told_end(self, asker: Asker, trouble: str) -> None:
+        acts = self.memory.acts.get(asker.uid)
+        if acts is not None:
+            self.memory.acts[asker.uid] = replace(acts, trouble=trouble)
+            self.wake(asker.key)
 
     def _wake_groups(self) -> None:
         for kind in ("InstanceGroup", "Infrastructure"):
@@ -151,7 +158,7 @@ class Engine:
     async def close(self) -> None:
         """After `run` was cancelled: let calls that are on their way end within `DRAIN_SECONDS`, then let go of all."""
         self.queue.close()
-        await self.launcher.drain(DRAIN_SECONDS)
+        await asyncio.gather(self.launcher.drain(DRAIN_SECONDS), self.terminator.drain(DRAIN_SECONDS))
         await self.prober.close()
         await self.clouds.close()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller import errors
-from controller.engine import metrics
+from controller.engine.calls import Calls
 from controller.ports import Account, CloudDriver, Identity, Key, Machine, MachineId, MachineState, Now, Threads
 from controller.reconcilers.instance.observed import Sight
 
@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 FASTEST_SECONDS = 1.0
 SLOWEST_SECONDS = 15.0
 _QUIET_SECONDS = 600.0
+#: While machines are on their way and nothing has moved for some seconds, a list every two is enough.
+_WAITING_SECONDS, _WAITING_AFTER_SECONDS = 2.0, 5.0
+#: A list that takes long (a large account costs a second of CPU) takes no more than this part of the time.
+_BUSY_PART = 0.25
+#: How many machines a page of a list holds, for the count of calls that a list is (design section 6: pages of 100 to 200).
+PAGE = 200
 #: Two NotFound answers so far apart mean that the id is gone (design section 5, rule 5).
 CONFIRM_AFTER = timedelta(seconds=30)
 _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineState.STOPPING})
@@ -59,8 +65,10 @@ class Inventory:
         self._by_identity: dict[Identity, tuple[Machine, ...]] = {}
         self._not_found: dict[MachineId, list[datetime]] = {}
         self._first_seen: dict[MachineId, datetime] = {}
+        self.calls = Calls(account, around.threads, driver.limits)
         self._around = around
         self._moved_at = 0.0
+        self._took = 0.0
         self._hurry = asyncio.Event()
         self._waiters: set[Key] = set()
         self.version = 0
@@ -101,6 +109,8 @@ class Inventory:
         while True:
             started = asyncio.get_running_loop().time()
             await self.poll()
+            # One that did not end well says nothing of how long a list takes.
+            self._took = asyncio.get_running_loop().time() - started if self.trouble is None else 0.0
             await self._pause(started)
 
     async def poll(self) -> None:
@@ -108,7 +118,7 @@ class Inventory:
         begun = self._around.now()
         self._hurry.clear()
         try:
-            machines = await metrics.cloud_call(self._around.threads, self.account, "list", lambda: _by_id(self.driver.list()))
+            machines = await self.calls("list", lambda: _by_id(self.driver.list()), weight=1 + len(self.machines) / PAGE)
             machines |= await self._ask_missing(machines, begun)
             if not self._around.launched(self.account) <= {each.identity for each in machines.values()}:
                 await self._must_be_same()
@@ -121,9 +131,7 @@ class Inventory:
         missing = sorted(self._around.expected(self.account) - machines.keys())
         found: dict[MachineId, Machine] = {}
         if missing:
-            found = await metrics.cloud_call(
-                self._around.threads, self.account, "describe", lambda: _by_id(self.driver.describe(missing).values())
-            )
+            found = await self.calls("describe", lambda: _by_id(self.driver.describe(missing).values()), weight=1 + len(missing) / PAGE)
         for id in missing:
             if id not in found:
                 answers = self._not_found.setdefault(id, [])
@@ -133,7 +141,7 @@ class Inventory:
 
     async def _must_be_same(self) -> None:
         """What is not there proves something only in the same account (design section 5, rules 5 and 6). Raises Denied."""
-        account = await metrics.cloud_call(self._around.threads, self.account, "identity", self.driver.identity)
+        account = await self.calls("identity", self.driver.identity)
         if account != self.account:
             raise errors.Denied(f"the credentials answer for account {account.id}, no more for {self.account.id}")
 
@@ -182,9 +190,11 @@ class Inventory:
         loop = asyncio.get_running_loop()
         quiet = loop.time() - self._moved_at
         moving = bool(self._waiters) or bool(self._not_found) or any(each.state in _MOVING for each in self.machines.values())
-        seconds = FASTEST_SECONDS if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
-        seconds *= random.uniform(0.9, 1.1)
-        earliest = started + FASTEST_SECONDS * 0.9
+        waiting = _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS
+        seconds = waiting if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
+        busy = min(self._took / _BUSY_PART, SLOWEST_SECONDS)
+        seconds = max(seconds, busy) * random.uniform(0.9, 1.1)
+        earliest = started + max(FASTEST_SECONDS * 0.9, busy)
         try:
             async with asyncio.timeout_at(loop.time() + seconds):
                 await self._hurry.wait()

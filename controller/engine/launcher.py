@@ -14,13 +14,14 @@ from datetime import timedelta
 from typing import Any
 
 from controller import errors
+from controller.api import meta
 from controller.api.instance import Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
-from controller.engine import metrics, request
+from controller.engine import request
 from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
 from controller.engine.objects import Objects
 from controller.logs import bound
-from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Renderer, Threads
+from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Renderer
 from controller.reconcilers.instance.observed import Attempt, Sent
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,6 @@ class Parts:
     objects: Objects
     clouds: Clouds
     renderer: Renderer
-    threads: Threads
     now: Now
     controller_id: str
     wake: Callable[[Key], None]
@@ -60,6 +60,8 @@ class Launcher:
         self._parts = parts
         self._attempts: dict[str, Attempt] = {}
         self._reserved: dict[Account, set[Identity]] = {}
+        #: When the turn of a launch within the account's rate comes, on the loop's clock.
+        self._turns: dict[str, float] = {}
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def attempt(self, uid: str) -> Attempt:
@@ -68,13 +70,19 @@ class Launcher:
     def forget(self, uid: str) -> None:
         """The Instance has gone, or what came of its launch is in its status."""
         self._attempts.pop(uid, None)
+        self._turns.pop(uid, None)
+
+    def room(self, account: Account, limit: int) -> int:
+        """How many more machines keep within `Cloud.spec.maxInstances`, those on their way counted."""
+        return limit - len(self._counted(account))
 
     def has_room(self, instance: Instance, binding: Binding, limit: int) -> bool:
-        """Whether one more machine keeps within `Cloud.spec.maxInstances`, those on their way counted."""
-        account = binding.inventory.account
+        """Whether the machines of the Instance's batch keep within `Cloud.spec.maxInstances`, those on their way counted."""
+        return len(self._counted(binding.inventory.account) | _identities(instance)) <= limit
+
+    def _counted(self, account: Account) -> set[Identity]:
         clouds = self._parts.clouds
-        counted = clouds.live(account) | clouds.launched(account) | self._reserved.get(account, set())
-        return len(counted | {identity_of(instance)}) <= limit
+        return clouds.live(account) | clouds.launched(account) | self._reserved.get(account, set())
 
     async def launch(self, instance: Instance, binding: Binding, recorded: Callable[[Launch], InstanceStatus]) -> None:
         """The first attempt of an Instance whose launch is not recorded. Raises Conflict where a read was stale.
@@ -83,24 +91,28 @@ class Launcher:
         """
         key = Key("Instance", instance.metadata.namespace, instance.metadata.name)
         uid = instance.metadata.uid
-        account, identity = binding.inventory.account, identity_of(instance)
+        if not self._has_turn(instance, binding):
+            return
+        account, identities = binding.inventory.account, _identities(instance)
         # Reserved before the first await, so that launches prepared at once do not pass the limit together.
         reserved = self._reserved.setdefault(account, set())
-        reserved.add(identity)
+        reserved |= identities
         try:
             prepared = await self._prepare(instance, binding)
             await self._read_live(instance)
             launch = Launch(digest=request.digest(prepared), fence=prepared.fence, time=self._parts.now())
             await self._record(key, recorded(launch))
         except request.NotNow as missing:
-            reserved.discard(identity)
+            reserved -= identities
+            binding.inventory.calls.give_back("create", machines=len(identities))
             self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now())
             return
         except Exception:
-            reserved.discard(identity)
+            reserved -= identities
+            binding.inventory.calls.give_back("create", machines=len(identities))
             raise
-        # From here on the record counts (`Clouds.launched`).
-        reserved.discard(identity)
+        # From here on the record counts (`Clouds.launched`); of later members once they have it.
+        reserved.discard(identity_of(instance))
         self._send(instance, binding, prepared)
 
     async def resend(self, instance: Instance, binding: Binding) -> None:
@@ -109,6 +121,8 @@ class Launcher:
         if recorded is None:
             raise ValueError("resend needs a recorded launch")
         uid = instance.metadata.uid
+        if not self._has_turn(instance, binding):
+            return
         try:
             again = replace(await self._build(instance, binding), fence=recorded.fence)
             await self._holds()
@@ -119,6 +133,18 @@ class Launcher:
             self._attempts[uid] = Attempt(Sent.MISMATCH, Reason.LAUNCHING, "the request is not what it was", at=self._parts.now())
             return
         self._send(instance, binding, again)
+
+    def _has_turn(self, instance: Instance, binding: Binding) -> bool:
+        """Whether the launch's turn has come; a turn is taken before the launch is committed, and asked for once."""
+        uid, now = instance.metadata.uid, asyncio.get_running_loop().time()
+        if uid not in self._turns:
+            self._turns[uid] = now + binding.inventory.calls.reserve("create", machines=instance.spec.batch.size)
+        wait = self._turns[uid] - now
+        if wait > 0:
+            self._attempts[uid] = replace(self.attempt(uid), sent=Sent.PACED, at=self._parts.now(), after=timedelta(seconds=wait))
+            return False
+        del self._turns[uid]
+        return True
 
     async def drain(self, seconds: float) -> None:
         """Let calls that are on their way end, for so long at most; what is cut off is repeated by the next process."""
@@ -132,7 +158,7 @@ class Launcher:
     async def _prepare(self, instance: Instance, binding: Binding) -> LaunchRequest:
         built = await self._build(instance, binding)
         try:
-            answers = await self._call(binding, "prepare", lambda: binding.driver.prepare((built,)))
+            answers = await binding.inventory.calls("prepare", lambda: binding.driver.prepare((built,)))
             fence = answers[0] if len(answers) == 1 else errors.Transient(f"{len(answers)} answers to one request")
         except errors.CloudError as error:
             fence = error
@@ -156,7 +182,16 @@ class Launcher:
             (cloud_key(instance), ""),
         ):
             await self._must_stay(key, uid)
+        if spec.batch.size > 1:
+            await self._must_be_whole(instance, owner.name)
         await self._holds()
+
+    async def _must_be_whole(self, instance: Instance, group: str) -> None:
+        """Each member of the batch must be there and stay: a machine is made for each (rule 2)."""
+        found = await self._parts.objects.store.list("Instance", instance.metadata.namespace, {meta.GROUP_LABEL: group})
+        batch = [each for each in found if each["spec"]["batch"]["id"] == instance.spec.batch.id]
+        if len(batch) != instance.spec.batch.size or any(each["metadata"].get("deletionTimestamp") for each in batch):
+            raise request.NotNow(Reason.WAITING_FOR_GROUP, "its batch is not whole")
 
     async def _must_stay(self, key: Key, uid: str) -> None:
         try:
@@ -191,31 +226,42 @@ class Launcher:
         uid, now = instance.metadata.uid, self._parts.now
         with bound(kind="Instance", namespace=instance.metadata.namespace, name=instance.metadata.name):
             outcome = await self._outcome(binding, prepared)
-        self._attempts[uid] = replace(_attempt(outcome), at=now(), tries=self.attempt(uid).tries + 1)
+        attempt = _attempt(outcome, instance.spec.batch.size)
+        self._attempts[uid] = replace(attempt, at=now(), tries=self.attempt(uid).tries + 1)
         binding.inventory.hurry()
-        self._parts.wake(Key("Instance", instance.metadata.namespace, instance.metadata.name))
+        identities = _identities(instance)
+        for identity in sorted(identities):
+            key = self._parts.clouds.instance(identity)
+            if key is not None:
+                self._parts.wake(key)
+        self._reserved.get(binding.inventory.account, set()).difference_update(identities)
 
     async def _outcome(self, binding: Binding, prepared: LaunchRequest) -> Launched | errors.CloudError:
         try:
-            outcomes = await self._call(binding, "create", lambda: binding.driver.create((prepared,)))
+            outcomes = await binding.inventory.calls.admitted("create", lambda: binding.driver.create((prepared,)))
             outcome: Launched | errors.CloudError = (
                 outcomes[0] if len(outcomes) == 1 else errors.Transient(f"{len(outcomes)} answers to one request")
             )
         except errors.CloudError as error:
             outcome = error
+        if isinstance(outcome, errors.Throttled):
+            binding.inventory.calls.throttled("create")
         if isinstance(outcome, errors.CloudError):
             log.warning("The launch failed: %s", outcome)
         return outcome
 
-    async def _call(self, binding: Binding, action: str, call: Callable[[], Any]) -> Any:
-        return await metrics.cloud_call(self._parts.threads, binding.inventory.account, action, call)
+
+def _identities(instance: Instance) -> set[Identity]:
+    """Those of all machines that the Instance's launch makes."""
+    return {Identity(instance.spec.batch.id, index) for index in range(instance.spec.batch.size)}
 
 
-def _attempt(outcome: Any) -> Attempt:
+def _attempt(outcome: Launched | errors.CloudError, size: int) -> Attempt:
     """What the cloud's answer means."""
     if not isinstance(outcome, errors.CloudError):
-        (machine,) = outcome
-        return Attempt(machine=machine)
+        if len(outcome) != size:
+            return Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, f"the cloud answered with {len(outcome)} machines instead of {size}")
+        return Attempt(machine=outcome[0], batch=outcome)
     refused = _REFUSED.get(type(outcome))
     if refused is not None:
         return Attempt(Sent.REFUSED, refused, str(outcome))

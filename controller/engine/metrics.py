@@ -32,6 +32,13 @@ reconciles = Counter("occopus_reconciles_total", "Passes over an object.", ["kin
 reconcile_seconds = Histogram("occopus_reconcile_duration_seconds", "Time of a pass.", ["kind"], registry=REGISTRY)
 cloud_calls = Counter("occopus_cloud_calls_total", "Calls to a cloud.", ["kind", "action", "result"], registry=REGISTRY)
 cloud_seconds = Histogram("occopus_cloud_call_duration_seconds", "Time of a call to a cloud.", ["kind", "action"], registry=REGISTRY)
+limiter_seconds = Histogram(
+    "occopus_limiter_wait_seconds",
+    "How long calls wait for their turn within the account's rates.",
+    ["kind", "action"],
+    buckets=(0.1, 1, 5, 10, 30, 60, 120, 300, 600),
+    registry=REGISTRY,
+)
 store_writes_refused = Counter("occopus_store_writes_refused_total", "Writes that the API refused.", ["kind", "reason"], registry=REGISTRY)
 launch_seconds = Histogram(
     "occopus_launch_to_ready_seconds",

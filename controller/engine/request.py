@@ -30,7 +30,7 @@ class NotNow(errors.OccopusError):
 
 
 async def build(objects: Objects, renderer: Renderer, controller_id: str, limit_bytes: int, instance: Instance) -> LaunchRequest:
-    """The request for one Instance, a batch of one. Raises NotNow."""
+    """The request that an Instance's launch sends, for all of its batch. Raises NotNow."""
     template = await _template(objects, instance)
     user_data = b""
     if template is not None:
@@ -40,7 +40,7 @@ async def build(objects: Objects, renderer: Renderer, controller_id: str, limit_
     _, spec = instance.spec.implementation.arm()
     return LaunchRequest(
         batch_id=instance.spec.batch.id,
-        names=(instance.metadata.name,),
+        names=names(instance),
         tags=tags(instance, controller_id),
         spec=spec,
         user_data=user_data,
@@ -71,6 +71,13 @@ def tags(instance: Instance, controller_id: str) -> dict[str, str]:
         clouds.BATCH_TAG: spec.batch.id,
         clouds.BATCH_SIZE_TAG: str(spec.batch.size),
     }
+
+
+def names(instance: Instance) -> tuple[str, ...]:
+    """One name per machine; those of a batch are alike, so that the first member alone can say them again after a crash."""
+    size = instance.spec.batch.size
+    owner = next((each.name for each in instance.metadata.owner_references if each.kind == "InstanceGroup"), instance.spec.service)
+    return (instance.metadata.name,) if size == 1 else (owner,) * size
 
 
 def digest(request: LaunchRequest) -> str:

@@ -20,7 +20,7 @@ from controller.api.reasons import Reason
 from controller.engine import clouds, metrics
 from controller.engine.clouds import Clouds
 from controller.engine.objects import Objects
-from controller.ports import Account, Event, Identity, Key, Machine, MachineId, Now, Obj, Threads
+from controller.ports import Account, Event, Identity, Key, Machine, MachineId, Now, Obj
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ class Parts:
 
     objects: Objects
     clouds: Clouds
-    threads: Threads
     now: Now
     policy: Policy
     wake_groups: Callable[[], None]
@@ -94,7 +93,7 @@ class Sweep:
         if self._parts.policy == "Terminate" and await self._parts.objects.store.holds():
             inventory = self._parts.clouds.inventories()[account]
             driver = inventory.driver
-            await metrics.cloud_call(self._parts.threads, account, "delete", lambda: driver.delete((id,)))
+            await inventory.calls("delete", lambda: driver.delete((id,)))
             metrics.unclaimed_ended.inc()
         if (account, id) in self._reported:
             return

@@ -47,6 +47,7 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
         case "Instance":
             yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
             yield from _cloud(objects, new, obj)
+            yield from _batch(objects, old, new, obj)
         case "InstanceGroup":
             yield from _group(objects, old, new, obj)
         case "Infrastructure" if new is None or old is None or _own(old) != _own(new):
@@ -109,6 +110,22 @@ def _cloud(objects: Lookup, new: Obj | None, instance: Obj) -> Iterator[Wake]:
     cloud = objects.get(key) if new is None else None
     if cloud is not None and cloud["metadata"].get("deletionTimestamp"):
         yield Wake(key, How.SOON)
+
+
+def _batch(objects: Lookup, old: Obj | None, new: Obj | None, instance: Obj) -> Iterator[Wake]:
+    """The later members of a batch hear of its first one: that it is launched, why not, that it goes."""
+    batch = instance["spec"]["batch"]
+    if batch["size"] == 1 or batch["index"] != 0 or (old is not None and new is not None and _heard(old) == _heard(new)):
+        return
+    for each in objects.list("Instance"):
+        if each["spec"]["batch"]["id"] == batch["id"] and each["spec"]["batch"]["index"] != 0:
+            yield Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
+
+
+def _heard(first: Obj) -> tuple[Any, ...]:
+    status = first.get("status", {})
+    said = next(((each["reason"], each["message"]) for each in status.get("conditions", ()) if each["type"] == "Launched"), None)
+    return (first["metadata"].get("deletionTimestamp"), "launch" in status, said)
 
 
 def _owner(obj: Obj, kind: str, how: How) -> Iterator[Wake]:

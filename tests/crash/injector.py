@@ -151,6 +151,8 @@ class FaultyDriver:
     def __init__(self, driver: CloudDriver, injector: Injector) -> None:
         self._driver, self._injector = driver, injector
         self.settle_seconds = driver.settle_seconds
+        self.most_per_call = driver.most_per_call
+        self.limits = driver.limits
         self.user_data_limit_bytes = driver.user_data_limit_bytes
 
     def identity(self) -> Account:

@@ -29,9 +29,11 @@ MODES = {
 
 
 def settings(cloud: str) -> Settings:
-    """Both lag. The token of one is closed by time alone, as EC2's; the fence of the other is made first and removed, as Nova's port."""
+    """Both lag. One is as EC2: alike machines by one call, whose token is closed by time alone. The other is as Nova: machines singly,
+    each with a fence that is made first and removed.
+    """
     fence = cloud == "fence"
-    return Settings(lag_seconds=2.0, settle_seconds=30.0, fences=fence, closes=fence)
+    return Settings(lag_seconds=2.0, settle_seconds=30.0, fences=fence, closes=fence, most_per_call=1 if fence else 100)
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def test_every_call(name: str, cloud: str, mode: Mode, part: int, memory: Path) 
     wrong: dict[str, tuple[str, ...]] = {}
     for at in range(part, len(free.calls), PARTS):
         outcome = scenarios.run(scenario, memory, Fault(mode, at, ALL), settings(cloud))
-        assert outcome.hit or ALL, f"call {at} was not met"  # reads depend on time, and time on what happened before
+        # Reads depend on time, and time on what happened before; so do the last roll-ups, which may come together.
+        assert outcome.hit or ALL or at >= len(free.calls) - 3, f"call {at} was not met"
         if outcome.wrong:
             wrong[f"{at} {outcome.hit}"] = outcome.wrong
     assert not wrong

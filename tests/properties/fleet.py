@@ -252,8 +252,9 @@ class Fleet:
 
     def _group_act(self, action: group_plan.Action) -> None:
         match action:
-            case group_plan.Create(count, replaces):
-                for number in range(count):
+            case group_plan.Create(sizes, replaces):
+                assert set(sizes) == {1}
+                for number in range(len(sizes)):
                     self._make(replaces[number] if number < len(replaces) else "")
             case group_plan.Delete(name):
                 self.delete(name)

@@ -61,7 +61,7 @@ class Draw:
         sent = rng.choice((Sent.NO, *Sent))
         made = build.machine("m-0", MachineState.PENDING) if sent is Sent.NO and rng.random() < 0.4 else None
         at = None if sent is Sent.NO and made is None else self.moment()
-        return Attempt(sent, Reason.NO_CAPACITY if sent is Sent.REFUSED else Reason.LAUNCHING, "why", made, at)
+        return Attempt(sent, Reason.NO_CAPACITY if sent is Sent.REFUSED else Reason.LAUNCHING, "why", made, at=at)
 
     def observed(self, *, deleting: bool) -> Observed:
         rng = self.rng
@@ -188,7 +188,7 @@ def _may_resend(o: Observed) -> None:
     assert o.instance.status.machine is None
     assert not o.sight.machines
     assert o.cloud.ready
-    assert o.attempt.sent in (Sent.NO, Sent.HELD, Sent.UNKNOWN)
+    assert o.attempt.sent in (Sent.NO, Sent.HELD, Sent.PACED, Sent.UNKNOWN)
     said = condition(o.instance.status.conditions, "Launched")
     assert said is None or said.reason not in BURNT
 

@@ -23,6 +23,7 @@ from controller.ports import (
     Identity,
     Launched,
     LaunchRequest,
+    Limit,
     Machine,
     MachineId,
     MachineState,
@@ -66,6 +67,8 @@ class SimulatedCloud:
         self._controller_id = controller_id
         self.settle_seconds: float = world.settings.settle_seconds
         self.user_data_limit_bytes: int = world.settings.user_data_limit_bytes
+        self.most_per_call: int = world.settings.most_per_call
+        self.limits: Mapping[str, tuple[Limit, ...]] = world.settings.limits
 
     @property
     def _settings(self) -> Settings:

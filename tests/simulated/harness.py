@@ -94,6 +94,7 @@ class System:
         engine, store = self.engine, self.store
         engine.queue.close()
         await engine.launcher.drain(0)
+        await engine.terminator.drain(0)
         await engine.prober.close()
         await engine.clouds.close()
         await store.close()

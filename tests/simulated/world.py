@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from controller import errors
-from controller.ports import CONTROLLER_TAG, Identity, LaunchRequest, Machine, MachineId, MachineState
+from controller.ports import CONTROLLER_TAG, Identity, LaunchRequest, Limit, Machine, MachineId, MachineState
 from tests.simulated.loop import EPOCH
 
 Draw = Callable[[random.Random], float]
@@ -36,6 +36,7 @@ class Settings:
     #: From running to healthy.
     health_seconds: Draw = field(default=lambda rng: rng.uniform(5.0, 15.0))
     terminating_seconds: float = 10.0
+    stopping_seconds: float = 0.0
     #: For how long a terminated machine is still shown.
     shown_seconds: float = 3600.0
     #: By how much list and describe lag behind the truth.
@@ -47,6 +48,8 @@ class Settings:
     #: Whether `close` keeps later calls away; else it does nothing, as with EC2.
     closes: bool = True
     user_data_limit_bytes: int = 16 * 1024
+    most_per_call: int = 1
+    limits: dict[str, tuple[Limit, ...]] = field(default_factory=dict[str, tuple[Limit, ...]])
     #: Images by name.
     images: dict[str, str] = field(default_factory=lambda: {"debian": "image-1", "other": "image-2"})
     #: The most machines of a size that there is room for; sizes that are not named have no limit.
@@ -76,6 +79,7 @@ class SimulatedMachine:
     visible: float
     ending: float = NEVER
     ended: float = NEVER
+    stopping: float = NEVER
     stopped: float = NEVER
     failed: float = NEVER
     unhealthy: float = NEVER
@@ -92,6 +96,7 @@ class SimulatedMachine:
             (self.ending, MachineState.SHUTTING_DOWN),
             (self.failed, MachineState.ERROR),
             (self.stopped, MachineState.STOPPED),
+            (self.stopping, MachineState.STOPPING),
             (self.running, MachineState.RUNNING),
         )
         return next((state for since, state in stages if since <= at), MachineState.PENDING)
@@ -169,6 +174,8 @@ class World:
         #: Machines of which this is true, when they are made, never become healthy.
         self.never_healthy: Callable[[SimulatedMachine], bool] = lambda machine: False
         self.numbers = itertools.count(1)
+        #: How a machine's id is made of its number.
+        self.id_of: Callable[[int], str] = lambda number: f"m-{number:06}"
 
     # --- commanded faults -------------------------------------------------------------------------------------------
     def fail(
@@ -214,8 +221,10 @@ class World:
         machine.ended = min(machine.ended, self.clock())
 
     def stop(self, id: str) -> None:
-        """Its power is off."""
-        self.machines[MachineId(id)].stopped = self.clock()
+        """Its power goes off."""
+        machine = self.machines[MachineId(id)]
+        machine.stopping = self.clock()
+        machine.stopped = machine.stopping + self.settings.stopping_seconds
 
     def break_down(self, id: str, message: str = "the host failed") -> None:
         """The cloud says error."""
@@ -246,7 +255,7 @@ class World:
         now, number = self.clock(), next(self.numbers)
         running = now + self.settings.boot_seconds(self.random)
         machine = SimulatedMachine(
-            id=MachineId(f"m-{number:06}"),
+            id=MachineId(self.id_of(number)),
             identity=identity,
             name=name,
             tags=dict(request.tags),

@@ -99,7 +99,7 @@ def plan(o: Observed) -> Plan:
     kind, _ = o.cloud.spec.arm()
     if not o.installed:
         return Plan((), False, Reason.UNKNOWN_KIND, f"no driver for {kind or 'this kind'} is installed", recorded)
-    if o.cloud.status.controller_id not in ("", o.controller_id):
+    if o.cloud.status.controller_id not in (None, o.controller_id):
         # Its list would be an honest empty one: all machines would be made again, and the old ones left running.
         message = f"its machines have the controller id {o.cloud.status.controller_id}; this controller has {o.controller_id}"
         return Plan((), False, Reason.CONTROLLER_CHANGED, message, recorded)

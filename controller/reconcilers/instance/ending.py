@@ -11,7 +11,7 @@ from controller.api import meta
 from controller.api.reasons import Reason
 from controller.ports import Machine, MachineState
 from controller.reconcilers.instance import observed, steps
-from controller.reconcilers.instance.observed import Observed, Sent
+from controller.reconcilers.instance.observed import First, Observed, Sent
 from controller.reconcilers.instance.steps import Close, Plan, Release, Terminate
 
 #: How long after asking a cloud to end a machine it is asked again.
@@ -56,7 +56,7 @@ def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
 
 def _nothing_seen(o: Observed) -> Plan:
     """No live machine shows. Whether that is proof depends on what may have been sent (rule 5)."""
-    if o.acts.closed is None:
+    if o.acts.closed is None and o.first is First.OWN:
         return Plan((Close(),), steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS))
     wait = _unproved(o)
     if wait is not None:
@@ -66,7 +66,7 @@ def _nothing_seen(o: Observed) -> Plan:
 
 def _unproved(o: Observed) -> tuple[str, datetime | None] | None:
     """What is still lacking to be sure that no machine exists or can appear; None when it is sure."""
-    if o.sight.listed is None or o.acts.closed is None:
+    if o.sight.listed is None:
         return "its machines were not listed yet", None
     if o.sight.trouble:
         return f"the cloud's list is in doubt: {o.sight.trouble}", None
@@ -76,14 +76,29 @@ def _unproved(o: Observed) -> tuple[str, datetime | None] | None:
         return None if ended or observed.gone(o) else ("the cloud has not confirmed that the machine ended", None)
     if ended:
         return None
-    if o.sight.listed <= o.acts.closed:
+    if o.first is not First.OWN:
+        return _unproved_member(o, o.sight.listed)
+    closed = o.acts.closed or o.now
+    if o.sight.listed <= closed:
         return "a list after the launch was closed is awaited", None
     if o.instance.status.launch is None or observed.refused(o):
         return None
     # Closing stops what is still to come; what was made before shows only when the list has caught up. A process before
     # this one may have sent until it ended, which was before this one closed the launch.
-    until = observed.settled(o) if o.attempt.at is not None else max(observed.settled(o), o.acts.closed + o.cloud.settle)
+    until = observed.settled(o) if o.attempt.at is not None else max(observed.settled(o), closed + o.cloud.settle)
     return None if o.sight.listed > until else ("a launch whose answer was lost may still appear", until)
+
+
+def _unproved_member(o: Observed, listed: datetime) -> tuple[str, datetime | None] | None:
+    """Of a later member of a batch: it lets go once its first one was never launched, or what came of that launch is known."""
+    if o.first is First.NEVER or (observed.refused(o) and o.first is not First.GONE):
+        return None
+    if o.first is First.UNSENT:
+        return "the first of its batch is given up before", None
+    if o.first is First.SENT and o.attempt.sent is not Sent.MISMATCH:
+        return "the launch of its batch is on its way", None
+    until = observed.settled(o)
+    return None if listed > until else ("the launch of its batch may still show", until)
 
 
 def _release(o: Observed, reason: Reason, message: str) -> Plan:

@@ -28,20 +28,37 @@ class Sent(Enum):
     UNKNOWN = "no usable answer: the same call is due again"
     MISMATCH = "the same call cannot be made again: find by tag, then burnt"
     HELD = "nothing was sent: something is missing first"
+    PACED = "nothing was sent: its turn within the account's rate has not come"
+
+
+class First(Enum):
+    """The first member of the Instance's batch, whose launch launches them all (design section 5, rule 2)."""
+
+    OWN = "the Instance itself"
+    UNSENT = "it waits for its launch"
+    NEVER = "it goes and was never launched: nor will any of the batch be"
+    SENT = "its launch is recorded"
+    LEAVING = "its launch is recorded, and it goes"
+    GONE = "it does not exist, by another's hand: what became of its launch is not known"
+
+
+#: In these the launch of the batch was or may have been sent, and nobody sends it again.
+LEFT_ALONE = frozenset({First.LEAVING, First.GONE})
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The launcher's last word on this Instance.
 
-    `at` is when, `machine` what was made, `tries` how often in a row the cloud put the call off, `after` how long it wants to
-    be left alone.
+    `at` is when, `machine` what was made and `batch` that of all members, `tries` how often in a row the cloud put the call
+    off, `after` how long it wants to be left alone, or how far the turn is.
     """
 
     sent: Sent = Sent.NO
     reason: Reason | None = None
     message: str = ""
     machine: Machine | None = None
+    batch: tuple[Machine, ...] = ()
     at: datetime | None = None
     tries: int = 0
     after: timedelta = timedelta(0)
@@ -106,6 +123,12 @@ class Acts:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
+    """What is known of one Instance.
+
+    Of a later member of a batch `instance` has the launch of its first member, `attempt` is that one's, and `first_said` is why
+    that one waits.
+    """
+
     instance: Instance
     now: datetime
     owner: Owner = field(default_factory=Owner)
@@ -114,6 +137,8 @@ class Observed:
     attempt: Attempt = field(default_factory=Attempt)
     health: Health = field(default_factory=Health)
     acts: Acts = field(default_factory=Acts)
+    first: First = First.OWN
+    first_said: tuple[Reason, str] | None = None
 
 
 def machines(o: Observed) -> tuple[Machine, ...]:

@@ -8,14 +8,14 @@ do in this process (`Acts`), whose loss costs a repetition of an idempotent call
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.api import meta
 from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.ports import Machine, MachineState
 from controller.reconcilers.instance import ending, observed, steps
-from controller.reconcilers.instance.observed import BURNT, Health, Observed, Sent
+from controller.reconcilers.instance.observed import BURNT, LEFT_ALONE, First, Health, Observed, Sent
 from controller.reconcilers.instance.steps import AddFinalizer, Launch, Plan, Record, Resend, Stand
 
 #: What a launch that is sent again was answered.
@@ -31,6 +31,8 @@ _FAULTS = {
     MachineState.ERROR: ("Failed", Reason.MACHINE_ERROR, "the cloud says that the machine failed"),
 }
 #: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
+#: A turn that is nearer is waited for without a word.
+_WORTH_TELLING = timedelta(seconds=10)
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
 
 
@@ -49,9 +51,13 @@ def _unsent(o: Observed) -> Plan:
     if listed:
         # One that has ended counts too: what was sent is never launched again (rule 4).
         return Plan((Record(listed[0]),), steps.waiting(Reason.LAUNCHING, "a machine of this identity exists already"))
+    if o.first is not First.OWN:
+        return _unsent_member(o)
     held = _held_back(o)
     if held is not None:
         return Plan((), held)
+    if o.attempt.sent is Sent.PACED and o.now < (due := _turn(o)):
+        return Plan((), _paced(o, launched=None), due)
     if o.attempt.sent is Sent.HELD and o.attempt.reason is not None:
         again = o.now + timedelta(seconds=5)
         due = (o.attempt.at or o.now) + timedelta(seconds=5)
@@ -59,6 +65,24 @@ def _unsent(o: Observed) -> Plan:
             return Plan((), steps.waiting(o.attempt.reason, o.attempt.message), due)
         return Plan((Launch(),), steps.waiting(o.attempt.reason, o.attempt.message), again)
     return Plan((Launch(),), steps.waiting(Reason.WAITING_FOR_LAUNCH, "the launch is being prepared"))
+
+
+def _unsent_member(o: Observed) -> Plan:
+    """A later member of a batch is launched with its first one; if that is not there or goes, the group plans the batch again."""
+    if o.first_said is not None:
+        return Plan((), steps.waiting(*o.first_said))
+    return Plan((), steps.silent())
+
+
+def _turn(o: Observed) -> datetime:
+    return (o.attempt.at or o.now) + o.attempt.after
+
+
+def _paced(o: Observed, *, launched: bool | None) -> Stand:
+    """Short waits are not written: a fleet that is made would write each of them."""
+    if o.attempt.after < _WORTH_TELLING:
+        return steps.silent()
+    return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
 
 
 def _held_back(o: Observed) -> Stand | None:
@@ -92,6 +116,8 @@ def _sent(o: Observed) -> Plan:
 
 
 def _outcome_unknown(o: Observed) -> Plan:
+    if o.first is not First.OWN:
+        return _outcome_of_batch_unknown(o)
     launching = steps.waiting(Reason.LAUNCHING, steps.LAUNCHING, launched=False)
     match o.attempt.sent:
         case Sent.IN_FLIGHT:
@@ -109,10 +135,23 @@ def _outcome_unknown(o: Observed) -> Plan:
             due = (o.attempt.at or o.now) + _pause(o)
             stand = steps.waiting(o.attempt.reason or Reason.LAUNCHING, o.attempt.message, launched=False)
             return Plan((Resend(),), stand) if o.now >= due else Plan((), stand, due)
-        case Sent.NO | Sent.HELD:
+        case Sent.PACED if o.now < (due := _turn(o)):
+            return Plan((), _paced(o, launched=False), due)
+        case Sent.NO | Sent.HELD | Sent.PACED:
             if not o.cloud.ready:
                 return Plan((), _unusable(o))
             return Plan((Resend(),), launching)
+
+
+def _outcome_of_batch_unknown(o: Observed) -> Plan:
+    """Its first member sends, and sends again; this one hears what came of it."""
+    if o.attempt.sent is Sent.REFUSED:
+        return Plan((), steps.lost(o.attempt.reason or Reason.CLOUD_INVALID, o.attempt.message))
+    if o.attempt.sent is Sent.MISMATCH or o.first in LEFT_ALONE:
+        return _find_by_tag(o)
+    if o.attempt.sent is Sent.UNKNOWN and o.attempt.reason is not None:
+        return Plan((), steps.waiting(o.attempt.reason, o.attempt.message, launched=False))
+    return Plan((), steps.silent())
 
 
 def _pause(o: Observed) -> timedelta:

@@ -13,14 +13,15 @@ from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance, Launch
 from controller.api.reasons import Reason
-from controller.engine import launcher, metrics, prober
+from controller.engine import metrics, prober
 from controller.engine.clouds import Binding, cloud_key, identity_of
 from controller.engine.engine import Engine
 from controller.engine.objects import dump
+from controller.engine.terminator import Asker
 from controller.ports import Key, Machine, MachineId, MachineState
 from controller.reconcilers import graph
 from controller.reconcilers.infrastructure.plan import recorded_edges
-from controller.reconcilers.instance import observed, plan, status, steps
+from controller.reconcilers.instance import members, observed, plan, status, steps
 from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
 from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Plan, Record, Release, Resend, Stand, Terminate
 
@@ -37,8 +38,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     todo = plan.plan(gathered)
     for action in todo.actions:
         if isinstance(action, Release):
-            await _release(engine, key, instance, action)
-            return None
+            return await _release(engine, key, instance, action)
         await _act(engine, key, instance, binding, action)
     fresh = engine.objects.model(key, Instance)
     if fresh is None:
@@ -48,7 +48,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if any(isinstance(each, Release) for each in seen.actions):
         return 0.0  # it goes: nobody would read its status
     _probe(engine, key, fresh, seen.stand, binding)
-    await _report(engine, key, seen)
+    # Of a batch's later member the launch of its first one is written with the first news of its own.
+    await _report(engine, key, fresh if seen.stand.untold else members.gather(engine, fresh).instance, seen)
     if seen.stand.reason is Reason.LIMIT_REACHED:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:
@@ -61,6 +62,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
 
 # --- gather ---------------------------------------------------------------------------------------------------------
 def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Observed:
+    batch = members.gather(engine, instance)
+    instance = batch.instance
     recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
     return Observed(
         instance=instance,
@@ -68,9 +71,11 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
         owner=_owner(engine, instance),
         cloud=_cloud(engine, instance, binding),
         sight=binding.inventory.sight(identity_of(instance), recorded) if binding is not None else Sight(),
-        attempt=engine.launcher.attempt(instance.metadata.uid),
+        attempt=batch.attempt,
         health=engine.prober.view(instance.metadata.uid),
         acts=engine.memory.acts.get(instance.metadata.uid, Acts()),
+        first=batch.first,
+        first_said=batch.first_said,
     )
 
 
@@ -134,7 +139,7 @@ async def _act(engine: Engine, key: Key, instance: Instance, binding: Binding | 
         case Record(machine):
             await engine.objects.write_launch(key, dump(_rebuilt(engine, machine)))
         case Terminate(ids):
-            await _terminate(engine, instance, binding, ids)
+            _terminate(engine, key, instance, binding, ids)
         case Close():
             await _close(engine, instance, binding)
         case Release():
@@ -146,19 +151,10 @@ def _rebuilt(engine: Engine, machine: Machine) -> Launch:
     return Launch(digest="restored", time=machine.created or engine.ports.now())
 
 
-async def _terminate(engine: Engine, instance: Instance, binding: Binding, ids: tuple[MachineId, ...]) -> None:
+def _terminate(engine: Engine, key: Key, instance: Instance, binding: Binding, ids: tuple[MachineId, ...]) -> None:
     uid = instance.metadata.uid
-    acts = engine.memory.acts.get(uid, Acts())
-    if not await engine.objects.store.holds():
-        engine.memory.acts[uid] = replace(acts, trouble=launcher.MAY_NOT_ACT)
-        return
-    try:
-        results = await metrics.cloud_call(engine.ports.threads, binding.inventory.account, "delete", lambda: binding.driver.delete(ids))
-    except errors.CloudError as error:
-        results = [error]
-    failed = next((each for each in results if each is not None), None)
-    engine.memory.acts[uid] = replace(acts, terminated=engine.ports.now(), trouble=str(failed) if failed is not None else "")
-    binding.inventory.hurry()
+    engine.memory.acts[uid] = replace(engine.memory.acts.get(uid, Acts()), terminated=engine.ports.now())
+    engine.terminator.end(binding, ids, Asker(uid, key))
 
 
 async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
@@ -166,14 +162,16 @@ async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
     batch = instance.spec.batch.id
     acts = engine.memory.acts.get(instance.metadata.uid, Acts())
     try:
-        await metrics.cloud_call(engine.ports.threads, binding.inventory.account, "close", lambda: binding.driver.close(batch, fence))
+        await binding.inventory.calls("close", lambda: binding.driver.close(batch, fence))
     except errors.CloudError as error:
         engine.memory.acts[instance.metadata.uid] = replace(acts, trouble=str(error))
         return
     engine.memory.acts[instance.metadata.uid] = replace(acts, closed=engine.ports.now())
 
 
-async def _release(engine: Engine, key: Key, instance: Instance, action: Release) -> None:
+async def _release(engine: Engine, key: Key, instance: Instance, action: Release) -> float | None:
+    if await members.needed(engine, instance):
+        return members.NEEDED_SECONDS
     if action.reason in (Reason.ABANDONED, Reason.OWNER_MISSING):
         metrics.abandoned.labels(action.reason.value).inc()
         await engine.say(key, "Warning", action.reason, action.message)
@@ -182,13 +180,11 @@ async def _release(engine: Engine, key: Key, instance: Instance, action: Release
     engine.launcher.forget(uid)
     engine.prober.forget(uid)
     engine.memory.acts.pop(uid, None)
+    return None
 
 
 # --- report ---------------------------------------------------------------------------------------------------------
-async def _report(engine: Engine, key: Key, todo: Plan) -> None:
-    fresh = engine.objects.model(key, Instance)
-    if fresh is None:
-        return
+async def _report(engine: Engine, key: Key, fresh: Instance, todo: Plan) -> None:
     now = engine.ports.now()
     wanted = status.report(fresh, todo.stand, now)
     before, after = meta.condition(fresh.status.conditions, "Ready"), meta.condition(wanted.conditions, "Ready")

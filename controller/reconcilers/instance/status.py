@@ -13,14 +13,15 @@ from controller.reconcilers.instance.steps import LAUNCHING, Stand
 
 
 def report(instance: Instance, stand: Stand, now: datetime) -> InstanceStatus:
-    """What is written to status; the launch is left as it is (only the launcher writes it, once)."""
+    """What is written to status; the launch is left as it is: the launcher writes it, once.
+
+    Of a batch's later member it is its first one's.
+    """
     old = instance.status
+    if stand.untold:
+        return old
     if stand.keep:
-        changed = (
-            {}
-            if stand.machine is None or stand.untold
-            else {"machine": _machine(stand.machine, old.machine), "address": _address(stand.machine)}
-        )
+        changed = {} if stand.machine is None else {"machine": _machine(stand.machine, old.machine), "address": _address(stand.machine)}
         return old.model_copy(update={**changed, "observed_generation": instance.metadata.generation})
     ready = stand.reason is Reason.READY
     said = [conditions.say("Ready", ready, stand.reason, stand.message)]

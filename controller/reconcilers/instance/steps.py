@@ -71,7 +71,7 @@ class Stand:
     launched: tuple[bool, Reason, str] | None = None
     healthy: tuple[bool, Reason, str] | None = None
     keep: bool = False  # say nothing new: what was said stays until more is known
-    untold: bool = False  # with keep: not even the machine's state, for more is known in a moment
+    untold: bool = False  # with keep: nothing is written at all, for more is known in a moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,11 @@ def of(machine: Machine, said: str) -> str:
 
 def keep(o: Observed) -> Stand:
     return Stand("", Reason.RECONCILING, "", None, keep=True)
+
+
+def silent() -> Stand:
+    """Nothing is written at all: more is known in a moment."""
+    return Stand("", Reason.RECONCILING, "", None, keep=True, untold=True)
 
 
 def waiting(reason: Reason, message: str, *, launched: bool | None = None) -> Stand:

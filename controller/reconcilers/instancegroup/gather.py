@@ -18,7 +18,7 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.api.template import Health, Implementation, InstanceTemplate
 from controller.context import references
-from controller.engine import clouds, metrics, request
+from controller.engine import clouds, request
 from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
 from controller.ports import Account, Key, Machine, RenderRequest
@@ -30,6 +30,8 @@ from controller.reconcilers.instancegroup.plan import Dependency, Hold, Observed
 
 #: For how long an implementation is passed over after the cloud had no room or quota for it (reference, section 4).
 AVOID_SECONDS = 180.0
+#: The most machines of one batch (design section 6).
+MOST = 100
 #: For how long a cloud's answer to `resolve` is used again.
 RESOLVED_SECONDS = 60.0
 
@@ -43,6 +45,8 @@ class Makings:
     implementation: Implementation
     inputs: dict[str, Any]
     health: Health
+    most: int
+    room: int
 
 
 async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Makings | None]:
@@ -64,6 +68,10 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Making
         blockers=_blockers(engine, group),
         orphaned=await _orphaned(engine, group),
         in_doubt=_in_doubt(engine, instances),
+        most=makings.most if makings is not None else 1,
+        room=makings.room if makings is not None else 0,
+        launched=engine.clouds.batches(),
+        another=_another(engine, group),
     )
     return observed, makings
 
@@ -109,7 +117,20 @@ async def _makings(engine: Engine, group: InstanceGroup, instances: tuple[Instan
     hold = await _trial(engine, group, text, told, chosen)
     if hold is not None:
         return None, hold, name, told
-    return Makings(name, data, chosen, told, template.spec.health or Health()), None, name, told
+    most, room = _bounds(engine, group, chosen, text)
+    return Makings(name, data, chosen, told, template.spec.health or Health(), most, room), None, name, told
+
+
+def _bounds(engine: Engine, group: InstanceGroup, chosen: Implementation, text: str) -> tuple[int, int]:
+    """How many machines one call may make: those are alike whose template reads nothing of `instance`; and for how many there is room."""
+    key = Key("Cloud", group.metadata.namespace, chosen.cloud_ref.name)
+    binding, cloud = engine.clouds.binding(key), engine.objects.model(key, Cloud)
+    if binding is None or cloud is None:
+        return 1, 0
+    alike = not references.reads(text, group.spec.template_ref.name).instance
+    halved, _ = engine.memory.halved.get((group.metadata.uid, chosen.name), (MOST, 0.0))
+    most = min(MOST, binding.driver.most_per_call, halved) if alike else 1
+    return most, engine.launcher.room(binding.inventory.account, cloud.spec.max_instances)
 
 
 async def _told(engine: Engine, group: InstanceGroup, template: InstanceTemplate, text: str) -> dict[str, Any] | Hold:
@@ -139,13 +160,8 @@ async def _implementation(
     engine: Engine, group: InstanceGroup, template: InstanceTemplate, instances: tuple[Instance, ...]
 ) -> Implementation | Hold:
     """The first implementation whose Cloud can be used and that was not refused lately, its names resolved to ids."""
-    for each in instances:
-        if failed(each) in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED):
-            place = (group.metadata.uid, each.spec.implementation.name)
-            engine.memory.avoided.setdefault(place, engine.ports.now().timestamp() + AVOID_SECONDS)
-    now = engine.ports.now().timestamp()
-    avoided = {name for (uid, name), until in engine.memory.avoided.items() if uid == group.metadata.uid and until > now}
-    engine.memory.avoided = {place: until for place, until in engine.memory.avoided.items() if until > now}
+    _remember_refusals(engine, group, instances)
+    avoided = {name for uid, name in engine.memory.avoided if uid == group.metadata.uid}
     order = sorted(template.spec.implementations, key=lambda each: each.name in avoided)
     hold: Hold | None = None
     for candidate in order:
@@ -154,6 +170,28 @@ async def _implementation(
             return resolved
         hold = hold or resolved
     return hold or Hold(Reason.CLOUD_NOT_FOUND, "the template has no implementation")
+
+
+def _remember_refusals(engine: Engine, group: InstanceGroup, instances: tuple[Instance, ...]) -> None:
+    """A cloud that has no room for a batch is asked for half of it; that has none for one, for some time not at all."""
+    memory, now = engine.memory, engine.ports.now().timestamp()
+    memory.avoided = {place: until for place, until in memory.avoided.items() if until > now}
+    memory.halved = {place: kept for place, kept in memory.halved.items() if kept[1] > now}
+    for each in instances:
+        if failed(each) not in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED):
+            continue
+        place, size = (group.metadata.uid, each.spec.implementation.name), each.spec.batch.size
+        if size == 1:
+            memory.avoided.setdefault(place, now + AVOID_SECONDS)
+        else:
+            memory.halved[place] = (min(size // 2, memory.halved.get(place, (size, 0.0))[0]), now + AVOID_SECONDS)
+
+
+def _another(engine: Engine, group: InstanceGroup) -> bool:
+    """Whether an implementation of the template was not refused lately."""
+    template = engine.objects.model(Key("InstanceTemplate", group.metadata.namespace, group.spec.template_ref.name), InstanceTemplate)
+    names = {each.name for each in template.spec.implementations} if template is not None else set[str]()
+    return bool(names - {name for uid, name in engine.memory.avoided if uid == group.metadata.uid})
 
 
 async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementation) -> Implementation | Hold:
@@ -173,9 +211,7 @@ async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementat
     if kept is None or kept[0] < now:
         answer: dict[str, Any] | Hold
         try:
-            answer = await metrics.cloud_call(
-                engine.ports.threads, binding.inventory.account, "resolve", lambda: binding.driver.resolve(arm)
-            )
+            answer = await binding.inventory.calls("resolve", lambda: binding.driver.resolve(arm))
         except errors.Invalid as error:
             answer = Hold(Reason.CLOUD_INVALID, f"implementation {candidate.name}: {error}")
         except errors.CloudError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.api import meta
@@ -33,6 +33,8 @@ ENDED = BURNT | {Reason.MACHINE_ENDED}
 #: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_MOST = timedelta(minutes=5)
+#: Refusals that say nothing of fewer machines, or of another implementation.
+_FULL = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED})
 #: A group in which nothing failed for so long, beyond the time its machines have to start, starts its back-off anew.
 BACK_OFF_FORGOTTEN = timedelta(minutes=10)
 #: At most this part of a group, and at least one, is replaced at once (design section 5, rule 8).
@@ -77,6 +79,8 @@ class Observed:
     `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
     revision; `stale` names Instances whose inputs are no longer so; `in_doubt` says why nothing may be destroyed.
     `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
+    `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
+    which any machine is listed; `another` that an implementation is left which was not refused lately.
     """
 
     group: InstanceGroup
@@ -91,14 +95,22 @@ class Observed:
     blockers: tuple[str, ...] = ()
     orphaned: bool = False
     in_doubt: str = ""
+    most: int = 1
+    room: int = 0
+    launched: frozenset[str] = frozenset()
+    another: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """n new Instances, each a batch of its own; `replaces` names those that the first ones stand in for."""
+    """New Instances in batches of these sizes; `replaces` names those that the first ones stand in for."""
 
-    count: int
+    sizes: tuple[int, ...]
     replaces: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return sum(self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +181,9 @@ def plan(o: Observed) -> Plan:
         return _ending(o)
     if meta.FINALIZER not in o.group.metadata.finalizers:
         return Plan((AddFinalizer(),), wanted(o.group), Hold(Reason.RECONCILING, "its finalizer is put back"), o.group.status.replacement)
+    broken = _broken(o)
+    if broken:
+        return Plan(broken, wanted(o.group), Hold(Reason.SCALING, "machines of one call are planned again"), o.group.status.replacement)
     scale_in = _scale_in(o)
     if scale_in:
         return Plan(scale_in, wanted(o.group), Hold(Reason.SCALING, "an Instance is scaled in"), o.group.status.replacement)
@@ -211,6 +226,16 @@ def back_off(consecutive: int, seed: str) -> timedelta:
     return plain * random.Random(f"{seed}/{consecutive}").uniform(0.9, 1.1)
 
 
+def sizes(count: int, most: int, room: int) -> tuple[int, ...]:
+    """How so many machines are divided into batches of at most `most`.
+
+    What the Cloud has no room for is made singly: a batch would wait until there is room for all of it.
+    """
+    within = max(0, min(count, room)) if most > 1 else 0
+    whole, rest = divmod(within, most)
+    return (*(most,) * whole, *((rest,) if rest else ()), *(1,) * (count - within))
+
+
 # --- the parts of a step --------------------------------------------------------------------------------------------
 def _steady(o: Observed) -> Plan:
     live = tuple(each for each in o.instances if not each.metadata.deleting)
@@ -249,7 +274,7 @@ def _creating(o: Observed, deficit: int, replaced: tuple[Instance, ...]) -> tupl
         return (), hold
     # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
     stands_in = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED)
-    return (Create(deficit, stands_in[:deficit]),), None
+    return (Create(sizes(deficit, o.most, o.room), stands_in[:deficit]),), None
 
 
 def _held(o: Observed) -> Hold | None:
@@ -278,9 +303,39 @@ def _unclaimed(o: Observed) -> Hold:
     return Hold(Reason.UNCLAIMED, f"{len(o.unclaimed)} machines of this service have no Instance yet; they are claimed first")
 
 
+def _broken(o: Observed) -> tuple[Delete, ...]:
+    """Members of batches that were not launched and never can be, as one of them is gone or going (design section 5, rule 2)."""
+    if o.in_doubt:
+        return ()
+    batches: dict[str, list[Instance]] = {}
+    for each in o.instances:
+        if each.spec.batch.size > 1 and each.spec.batch.id not in o.launched:
+            batches.setdefault(each.spec.batch.id, []).append(each)
+    going: list[Delete] = []
+    for batch in batches.values():
+        sent = any(each.status.launch is not None or each.status.machine is not None for each in batch)
+        whole = len(batch) == batch[0].spec.batch.size and not any(each.metadata.deleting for each in batch)
+        if not sent and not whole:
+            why = "another machine of its batch went before the launch"
+            going += [Delete(each.metadata.name, Reason.BATCH_BROKEN, why) for each in batch if not each.metadata.deleting]
+    return tuple(going)
+
+
 def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:
-    """Failed Instances that may go now: within the brake, and after the back-off."""
-    broken = sorted((each for each in live if failed(each) is not None), key=lambda each: (failed(each) not in ENDED, each.spec.index))
+    """Failed Instances that may go now: what is asked for in another way at once, others within the brake and after the back-off."""
+    broken = [each for each in live if failed(each) is not None]
+    other_way = tuple(each for each in broken if _other_way(o, each)) if not o.in_doubt else ()
+    found = _in_turn(o, tuple(each for each in broken if each not in other_way))
+    return replace(found, now=(*other_way, *found.now))
+
+
+def _other_way(o: Observed, instance: Instance) -> bool:
+    """Whether its successor is asked for in another way: in a smaller batch, or by the next implementation."""
+    return failed(instance) in _FULL and (instance.spec.batch.size > 1 or o.another)
+
+
+def _in_turn(o: Observed, failing: tuple[Instance, ...]) -> _Replacing:
+    broken = sorted(failing, key=lambda each: (failed(each) not in ENDED, each.spec.index))
     last = o.group.status.replacement
     if not broken:
         return _Replacing(brake=last.model_copy(update={"due": None}) if last is not None and last.due is not None else None)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from controller import errors
 from controller.api import meta
@@ -79,7 +81,7 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
         case Claim(unclaimed):
             await _claim(engine, group, unclaimed)
         case Delete(name, reason, message):
-            if reason not in (Reason.SCALING, Reason.DELETED):
+            if reason not in (Reason.SCALING, Reason.DELETED, Reason.BATCH_BROKEN):
                 metrics.replacements.labels(reason.value).inc()
             await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
             await engine.objects.delete(Key("Instance", key.namespace, name))
@@ -106,28 +108,50 @@ async def _create(engine: Engine, group: InstanceGroup, makings: Makings, action
     await _revision(engine, group, makings)
     taken = await _taken(engine, group)
     indexes = [index for index in range(len(taken) + action.count) if index not in taken][: action.count]
-    made: list[Obj] = []
-    for number, index in enumerate(indexes):
+    batches = [Batch(id=id, index=index, size=size) for size in action.sizes for id in (str(uuid.uuid4()),) for index in range(size)]
+    planned: list[Obj] = []
+    for number, (index, batch) in enumerate(zip(indexes, batches, strict=True)):
         spec = InstanceSpec(
             infrastructure=group.spec.infrastructure,
             service=group.spec.service,
             index=index,
-            batch=Batch(id=str(uuid.uuid4()), index=0, size=1),
+            batch=batch,
             revision=makings.revision_name,
             implementation=makings.implementation,
             inputs=makings.inputs,
             health=makings.health,
         )
         replaces = action.replaces[number] if number < len(action.replaces) else ""
-        made.append(_instance(group, spec, replaces))
-    results = await asyncio.gather(*(engine.objects.create(each) for each in made), return_exceptions=True)
-    names = [obj["metadata"]["name"] for obj, result in zip(made, results, strict=True) if not isinstance(result, BaseException)]
+        planned.append(_instance(group, spec, replaces))
+    # The first member of a batch launches it: it is made last, once all others are there.
+    later = await _made(engine, [each for each in planned if each["spec"]["batch"]["index"] != 0])
+    whole = [each for each in planned if each["spec"]["batch"]["index"] == 0 and each["spec"]["batch"]["id"] not in later.lacking]
+    first = await _made(engine, whole)
+    names = sorted((*later.names, *first.names))
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         await engine.say(_key(group), "Normal", Reason.CREATED, f"Instances {shown} on {makings.implementation.name}")
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+    for error in (*later.errors, *first.errors):
+        raise error
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Which Instances were made, and of which batches some were not."""
+
+    names: tuple[str, ...]
+    lacking: frozenset[str]
+    errors: tuple[BaseException, ...]
+
+
+async def _made(engine: Engine, planned: Sequence[Obj]) -> _Made:
+    results = await asyncio.gather(*(engine.objects.create(each) for each in planned), return_exceptions=True)
+    found = list(zip(planned, results, strict=True))
+    return _Made(
+        tuple(obj["metadata"]["name"] for obj, result in found if not isinstance(result, BaseException)),
+        frozenset(obj["spec"]["batch"]["id"] for obj, result in found if isinstance(result, BaseException)),
+        tuple(result for result in results if isinstance(result, BaseException)),
+    )
 
 
 async def _taken(engine: Engine, group: InstanceGroup) -> set[int]:

@@ -17,7 +17,7 @@ from controller.engine.launcher import Parts as LauncherParts
 from controller.engine.objects import Objects, dump
 from controller.engine.sweep import Parts as SweepParts
 from controller.engine.sweep import Policy, Sweep
-from controller.ports import CONTROLLER_TAG, Account, CloudConfig, Identity, Key, MachineId, Obj, Threads
+from controller.ports import CONTROLLER_TAG, Account, CloudConfig, Identity, Key, MachineId, Obj, T, Threads
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
 from tests.properties import build
@@ -42,17 +42,21 @@ class Rig:
         self.objects = Objects(self.store)
         self.woken: list[Key] = []
         self.groups_woken = 0
-        self.clouds = Clouds(self.objects, inline, loop.now, self.woken.append)
+        self.threads: Threads = inline
+        self.clouds = Clouds(self.objects, self._call, loop.now, self.woken.append)
         self.clouds.wake_groups = self._wake_groups
         self.launcher = self.new_launcher()
-        self.sweep = Sweep(SweepParts(self.objects, self.clouds, inline, loop.now, policy, self._wake_groups))
+        self.sweep = Sweep(SweepParts(self.objects, self.clouds, loop.now, policy, self._wake_groups))
 
     def _wake_groups(self) -> None:
         self.groups_woken += 1
 
-    def new_launcher(self, threads: Threads = inline) -> Launcher:
+    async def _call(self, call: Callable[[], T], lane: str, /) -> T:
+        return await self.threads(call, lane)
+
+    def new_launcher(self) -> Launcher:
         """As a new process has it: it remembers nothing."""
-        parts = LauncherParts(self.objects, self.clouds, InlineRenderer(), threads, loop.now, CONTROLLER, self.woken.append)
+        parts = LauncherParts(self.objects, self.clouds, InlineRenderer(), loop.now, CONTROLLER, self.woken.append)
         return Launcher(parts)
 
     def driver(self) -> SimulatedCloud:

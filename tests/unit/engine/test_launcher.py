@@ -200,7 +200,7 @@ async def _never(*_: object) -> Any:
 def test_launches_prepared_at_once_do_not_pass_the_limit_together(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)
-        launcher = rig.new_launcher(_never)
+        rig.threads, launcher = _never, rig.new_launcher()
         tasks: list[asyncio.Task[None]] = []
         first = rig.instance()
         for index in range(5):

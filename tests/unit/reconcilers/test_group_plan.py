@@ -106,7 +106,7 @@ def test_what_holds_creation_back(o: Observed, reason: Reason) -> None:
 def test_a_dependency_that_was_available_once_holds_nothing_back() -> None:
     latched = group(replicas=2, needs=("db",), status=InstanceGroupStatus(released=True))
     o = observed(group=latched, dependencies=(Dependency("db", False, "0 of 1"),))
-    assert plan(o).actions == (Create(2),)
+    assert plan(o).actions == (Create((1, 1)),)
     assert status.report(o, plan(o)).released
 
 
@@ -139,7 +139,7 @@ def test_the_brake(reason: Reason, size: int, most: int) -> None:
     todo = plan(o)
     assert len(gone(todo)) == most
     (create,) = [each for each in todo.actions if isinstance(each, Create)]
-    assert create == Create(most, tuple(gone(todo))), "what they replace is noted, so that the next step can count"
+    assert create == Create((1,) * most, tuple(gone(todo))), "what they replace is noted, so that the next step can count"
     stand_ins = tuple(stands(100 + n, False, Reason.BOOTING, annotations={meta.REPLACES: name}) for n, name in enumerate(gone(todo)))
     left = tuple(each for each in o.instances if each.metadata.name not in gone(todo))
     braked = plan(observed(*left, *stand_ins))

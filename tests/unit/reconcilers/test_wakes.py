@@ -28,7 +28,8 @@ def group(name: str, *needs: str, **metadata: Any) -> Obj:
 
 
 def instance(name: str, cloud: str = "sim", **metadata: Any) -> Obj:
-    spec = {"infrastructure": {"name": "shop"}, "implementation": {"cloudRef": {"name": cloud}}}
+    batch = {"id": f"batch of {name}", "index": 0, "size": 1}
+    spec = {"infrastructure": {"name": "shop"}, "implementation": {"cloudRef": {"name": cloud}}, "batch": batch}
     return obj("Instance", name, f"InstanceGroup/{name.rpartition('-')[0]}", spec, **metadata)
 
 

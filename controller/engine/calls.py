@@ -1,0 +1,63 @@
+"""All calls to one account: in threads, timed and counted, and within the rates that the cloud allows it.
+
+The inventory of the account holds one of these; whoever asks the account asks through it. What a call does is its caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from controller import errors
+from controller.engine import metrics
+from controller.engine.limiter import Limiter
+from controller.ports import Account, Limit, T, Threads
+
+#: Which bucket an action is counted in; of a cloud all reads share one.
+_BUCKETS = {"create": "create", "delete": "delete"}
+_READ = "read"
+
+
+class Calls:
+    """See the module. `reserve` is for launches, which take their turn before they are committed."""
+
+    def __init__(self, account: Account, threads: Threads, limits: Mapping[str, Sequence[Limit]]) -> None:
+        self._account = account
+        self._threads = threads
+        self._limiter = Limiter(limits)
+
+    async def __call__(self, action: str, call: Callable[[], T], *, weight: float = 1.0) -> T:
+        """Wait for the turn, then make one call that counts as `weight` calls. Raises CloudError and nothing else."""
+        wait = self.reserve(action, calls=weight)
+        if wait > 0:
+            await asyncio.sleep(wait)
+        return await self.admitted(action, call)
+
+    async def admitted(self, action: str, call: Callable[[], T]) -> T:
+        """Make a call whose turn has come. Raises CloudError and nothing else."""
+        try:
+            return await metrics.cloud_call(self._threads, self._account, action, call)
+        except errors.Throttled:
+            self.throttled(action)
+            raise
+
+    def reserve(self, action: str, *, calls: float = 1.0, machines: int = 1) -> float:
+        """Take a turn; the seconds until it has come."""
+        wait = self._limiter.reserve(_BUCKETS.get(action, _READ), _now(), calls=calls, machines=machines)
+        metrics.limiter_seconds.labels(self._account.kind, action).observe(wait)
+        return wait
+
+    def give_back(self, action: str, *, machines: int = 1) -> None:
+        """A turn that was taken is not used."""
+        self._limiter.give_back(_BUCKETS.get(action, _READ), machines=machines)
+
+    def throttled(self, action: str) -> None:
+        """The cloud asked to slow down, in the answer to one of several requests."""
+        self._limiter.throttled(_BUCKETS.get(action, _READ), _now())
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+__all__ = ["Calls"]

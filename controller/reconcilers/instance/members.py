@@ -1,0 +1,83 @@
+"""The batch of an Instance: what its later members hear of the first, and until when that one stays (design section 5, rule 2).
+
+Alike machines are made by one call, which is the first member's: its recorded launch commits the batch. The later members hear of
+it here. Reads; decides nothing that a plan could.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from controller.api import meta
+from controller.api.instance import Instance
+from controller.api.meta import condition
+from controller.api.reasons import Reason
+from controller.engine.engine import Engine
+from controller.ports import Identity, Obj
+from controller.reconcilers.instance.observed import BURNT, Attempt, First, Sent
+
+#: How soon a first member that is needed looks again whether it may go.
+NEEDED_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The Instance with its batch's launch, the attempt at that, and where the first member stands."""
+
+    instance: Instance
+    attempt: Attempt
+    first: First = First.OWN
+    first_said: tuple[Reason, str] | None = None
+
+
+def gather(engine: Engine, instance: Instance) -> Membership:
+    """What the batch means for this Instance."""
+    batch = instance.spec.batch
+    if batch.index == 0:
+        return Membership(instance, engine.launcher.attempt(instance.metadata.uid))
+    key = engine.clouds.instance(Identity(batch.id, 0))
+    first = engine.objects.model(key, Instance) if key is not None else None
+    if first is None:
+        return Membership(instance, Attempt(), First.GONE)
+    launch = first.status.launch
+    if launch is None:
+        return Membership(instance, Attempt(), First.NEVER if first.metadata.deleting else First.UNSENT, _said(first))
+    status = instance.status if instance.status.launch is not None else instance.status.model_copy(update={"launch": launch})
+    attempt = _attempt(first, engine.launcher.attempt(first.metadata.uid), batch.index)
+    stands = First.LEAVING if first.metadata.deleting else First.SENT
+    return Membership(instance.model_copy(update={"status": status}), attempt, stands)
+
+
+def _attempt(first: Instance, attempt: Attempt, index: int) -> Attempt:
+    """The attempt as this member's; after a restart by what the first member's condition says of it."""
+    if attempt.sent is Sent.NO and not attempt.batch:
+        said = condition(first.status.conditions, "Launched")
+        if said is not None and said.reason == Reason.LAUNCH_LOST.value:
+            return Attempt(Sent.MISMATCH)
+        if said is not None and said.reason in BURNT:
+            return Attempt(Sent.REFUSED, Reason(said.reason), said.message)
+    return replace(attempt, machine=attempt.batch[index] if attempt.batch else None)
+
+
+def _said(first: Instance) -> tuple[Reason, str] | None:
+    """Why the first member waits for its launch, in the words of its condition."""
+    said = condition(first.status.conditions, "Launched")
+    return None if said is None or said.status != "False" else (Reason(said.reason), said.message)
+
+
+async def needed(engine: Engine, instance: Instance) -> bool:
+    """Whether a first member that could go is still asked by members, in a live list, that do not know what became of the launch."""
+    batch = instance.spec.batch
+    if batch.size == 1 or batch.index != 0:
+        return False
+    labels = {meta.GROUP_LABEL: group} if (group := instance.metadata.labels.get(meta.GROUP_LABEL)) else None
+    found = await engine.objects.store.list("Instance", instance.metadata.namespace, labels)
+    return any(each["spec"]["batch"]["id"] == batch.id and each["spec"]["batch"]["index"] != 0 and _ignorant(each) for each in found)
+
+
+def _ignorant(obj: Obj) -> bool:
+    said = next((each["reason"] for each in obj.get("status", {}).get("conditions", ()) if each["type"] == "Launched"), "")
+    return "machine" not in obj.get("status", {}) and said not in BURNT
+
+
+__all__ = ["NEEDED_SECONDS", "Membership", "gather", "needed"]
