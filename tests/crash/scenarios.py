@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller import errors
+from controller.clouds.ec2 import Ec2Driver
 from controller.ports import Identity, Key
 from tests.crash.injector import FaultyDriver, FaultyStore, Injector, Mode, threads
-from tests.simulated import loop
+from tests.simulated import loop, on_ec2
+from tests.simulated.ec2 import LightEc2, serve
 from tests.simulated.harness import CONTROLLER, SHOP, System
-from tests.simulated.world import Settings
+from tests.simulated.world import Settings, World
 
 Step = Callable[[System], Awaitable[None]]
 
@@ -143,14 +145,19 @@ class Outcome:
     wrong: tuple[str, ...]
 
 
-def run(scenario: Scenario, path: Path, fault: Fault, settings: Settings | None = None) -> Outcome:
-    """Play the scenario with the process dying (or the call failing) at one call."""
+def run(scenario: Scenario, path: Path, fault: Fault, settings: Settings | None = None, *, ec2: bool = False) -> Outcome:
+    """Play the scenario with the process dying (or the call failing) at one call; with `ec2` on the light EC2, by boto3."""
     clock = loop.Clock()
     system = System(path / f"{fault.at}.db", clock, settings)
-    return loop.run(_play(scenario, system, Injector(fault.mode, fault.at, fault.reads)), clock=clock)
+    settle_seconds = Ec2Driver.settle_seconds if ec2 else system.world.settings.settle_seconds
+    with contextlib.ExitStack() as stack:
+        if ec2:
+            light = LightEc2(World(clock, settings=settings))
+            on_ec2.on_ec2(system, light, stack.enter_context(serve(light)))
+        return loop.run(_play(scenario, system, Injector(fault.mode, fault.at, fault.reads), settle_seconds), clock=clock)
 
 
-async def _play(scenario: Scenario, system: System, injector: Injector) -> Outcome:
+async def _play(scenario: Scenario, system: System, injector: Injector, settle_seconds: float) -> Outcome:
     armed, injector.at = injector.at, None
     system.wrap_store = lambda store: FaultyStore(store, injector)
     system.wrap_driver = lambda driver: FaultyDriver(driver, injector)
@@ -160,8 +167,9 @@ async def _play(scenario: Scenario, system: System, injector: Injector) -> Outco
     injector.calls.clear()
     injector.at = armed
     await scenario.act(system)
-    # Boots and health take 3 x 55 s at most; a launch that cannot be repeated 30 s more. Only the backstop would come later.
-    deadline = system.clock() + 280
+    # Boots and health take 3 x 55 s at most; a launch that cannot be repeated its settling time more. Only the backstop would come
+    # later.
+    deadline = system.clock() + 250 + settle_seconds
     while not scenario.reached(system):
         if injector.died.is_set():
             await system.crash()
@@ -173,7 +181,7 @@ async def _play(scenario: Scenario, system: System, injector: Injector) -> Outco
         assert not system.died
         await asyncio.sleep(1.0)
     # What is still on its way (a late call, a second machine) shows within the settling time of CLOUDS and a resend.
-    await asyncio.sleep(90)
+    await asyncio.sleep(60 + settle_seconds)
     hit = injector.calls[armed] if armed is not None and armed < len(injector.calls) else ""
     wrong = _wrong(scenario, system)
     calls = tuple(injector.calls)

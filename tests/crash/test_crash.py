@@ -21,8 +21,9 @@ from tests.simulated.world import Settings
 ALL = os.environ.get("CRASH") == "all"
 #: The tests of one scenario are split, so that they run side by side.
 PARTS = 4 if ALL else 2
-CLOUDS = ("token", "fence")
+CLOUDS = ("token", "fence", "ec2")
 MODES = {
+    "ec2": tuple(Mode) if ALL else (),
     "token": tuple(Mode) if ALL else (Mode.CRASH_BEFORE, Mode.CRASH_AFTER, Mode.LOST_REPLY),
     "fence": tuple(Mode) if ALL else (Mode.CRASH_AFTER,),
 }
@@ -51,17 +52,30 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("name", scenarios.SCENARIOS)
 def test_every_call(name: str, cloud: str, mode: Mode, part: int, memory: Path) -> None:
     scenario = scenarios.SCENARIOS[name]
-    free = scenarios.run(scenario, memory, Fault(mode, reads=ALL), settings(cloud))
+    ec2 = cloud == "ec2"
+    free = scenarios.run(scenario, memory, Fault(mode, reads=ALL), settings(cloud), ec2=ec2)
     assert free.calls
     assert not free.wrong
     wrong: dict[str, tuple[str, ...]] = {}
     for at in range(part, len(free.calls), PARTS):
-        outcome = scenarios.run(scenario, memory, Fault(mode, at, ALL), settings(cloud))
+        outcome = scenarios.run(scenario, memory, Fault(mode, at, ALL), settings(cloud), ec2=ec2)
         # Reads depend on time, and time on what happened before; so do the last roll-ups, which may come together.
         assert outcome.hit or ALL or at >= len(free.calls) - 3, f"call {at} was not met"
         if outcome.wrong:
             wrong[f"{at} {outcome.hit}"] = outcome.wrong
     assert not wrong
+
+
+@pytest.mark.parametrize(("part", "mode"), [(part, mode) for part in range(2) for mode in (Mode.CRASH_AFTER, Mode.LOST_REPLY)])
+@pytest.mark.parametrize("name", ["create", "delete-early"])
+def test_every_change_on_ec2(name: str, mode: Mode, part: int, memory: Path) -> None:
+    """By boto3 over HTTP, over the calls to the cloud and what is written between them."""
+    scenario = scenarios.SCENARIOS[name]
+    free = scenarios.run(scenario, memory, Fault(mode), settings("ec2"), ec2=True)
+    near = sorted({at + beside for at, call in enumerate(free.calls) if call.startswith("cloud.") for beside in (-1, 0, 1)})
+    for at in near[part::2]:
+        outcome = scenarios.run(scenario, memory, Fault(mode, at), settings("ec2"), ec2=True)
+        assert not outcome.wrong, f"{at} {outcome.hit}"
 
 
 def test_the_scenarios_meet_every_kind_of_call_that_changes_something(memory: Path) -> None:

@@ -43,13 +43,15 @@ class System:
         self.world = World(clock, seed=seed, settings=settings)
         self.plugin = plugin(self.world)
         self.path = path
+        #: What becomes of documents before they are applied: the same for another cloud.
+        self.documents: Callable[[list[Obj]], list[Obj]] = lambda described: described
         self.wrap_store: Callable[[Store], Store] = lambda store: store
         self.wrap_driver: Callable[[CloudDriver], CloudDriver] = lambda driver: driver
         self.threads: Threads = inline
         self.options = Options(CONTROLLER, "", workers=16)
         #: Whether the state file may be at another place than it was made at.
         self.moved = False
-        self._rules = _rules()
+        self.rules = _rules()
         self._store: SqliteStore | None = None
         self._engine: Engine | None = None
         self._task: asyncio.Task[None] | None = None
@@ -70,7 +72,7 @@ class System:
 
     def start(self) -> None:
         """A new process: nothing is remembered but what the file and the world hold."""
-        self._store = SqliteStore.open(self.path, self._rules, lock=True, moved=self.moved, inline=True, now=self.clock.now)
+        self._store = SqliteStore.open(self.path, self.rules, lock=True, moved=self.moved, inline=True, now=self.clock.now)
 
         def opened(config: CloudConfig) -> CloudDriver:
             return self.wrap_driver(self.plugin.open(config))
@@ -102,7 +104,7 @@ class System:
 
     async def apply(self, text: str) -> None:
         """Make the documents so, as `occopus up` does."""
-        for document in yaml.safe_load_all(text):
+        for document in self.documents(list(yaml.safe_load_all(text))):
             await put(self.store, document)
 
     async def wait(self, holds: Callable[[], bool], seconds: float = 3600.0) -> None:
@@ -151,7 +153,7 @@ def _rules() -> Rules:
 
 
 async def put(store: Store, document: dict[str, Any]) -> None:
-    """Create the object, or make its spec what the document says."""
+    """Create the object, or make its spec, where it has one, what the document says."""
     metadata = document["metadata"]
     key = Key(document["kind"], metadata.get("namespace", "default"), metadata["name"])
     try:
@@ -159,7 +161,8 @@ async def put(store: Store, document: dict[str, Any]) -> None:
     except errors.ObjectNotFound:
         await store.create(document)
         return
-    await store.patch(key, {"spec": document["spec"]}, version=seen["metadata"]["resourceVersion"])
+    if "spec" in document:
+        await store.patch(key, {"spec": document["spec"]}, version=seen["metadata"]["resourceVersion"])
 
 
 def condition(obj: Obj, type: str) -> str:

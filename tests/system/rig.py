@@ -35,7 +35,7 @@ class Rig(System):
     def __init__(self, path: Path, clock: loop.Clock, settings: Settings | None = None) -> None:
         super().__init__(path, clock, settings)
         self.plugin = clouds.guarded(self.plugin, self._before_call)
-        self._rules = clouds.rules()
+        self.rules = clouds.rules()
         self.threads = self._call
         #: What the account asks of Clouds that name a Secret.
         self.password = "right"
@@ -209,14 +209,14 @@ def play(path: Path, main: Main, settings: Settings | None = None) -> Rig:
     async def whole() -> None:
         rig.start()
         await main(rig)
-        await _judge(rig)
+        await judge(rig)
         await rig.crash()
 
     loop.run(whole(), clock=clock)
     return rig
 
 
-async def _judge(rig: Rig) -> None:
+async def judge(rig: Rig) -> None:
     """No duplicate at any instant, no leak at the end."""
     instances = await rig.store.list("Instance")
     known = {Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]) for each in instances}
@@ -228,4 +228,4 @@ def ids(machines: Iterable[SimulatedMachine]) -> set[str]:
     return {each.id for each in machines}
 
 
-__all__ = ["MUTATING", "SERVICE", "Rig", "ids", "play", "steady"]
+__all__ = ["MUTATING", "SERVICE", "Rig", "ids", "judge", "play", "steady"]

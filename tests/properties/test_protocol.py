@@ -1,0 +1,163 @@
+"""The whole launch and end protocol against a world that hangs, fails, loses, delays and kills on purpose.
+
+Hypothesis draws what users, the cloud and fate do to a running system in virtual time, on a cloud with tokens that makes alike machines
+by one call and on one with fences. Whatever came: never two machines of one identity, never one before what it depends on, at the end as
+many as wanted and none besides; and then all goes, dependents first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller import errors
+from tests.simulated.world import Settings, SimulatedMachine
+from tests.system.documents import chain
+from tests.system.rig import Rig, play, steady
+
+Deed = Callable[[Rig], Awaitable[None]]
+
+
+def _of(rig: Rig, number: int) -> SimulatedMachine | None:
+    live = sorted(rig.world.live(), key=lambda each: each.id)
+    return live[number % len(live)] if live else None
+
+
+def _kill(number: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        if machine := _of(rig, number):
+            rig.world.kill(machine.id)
+
+    return deed
+
+
+def _spoil(number: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        if machine := _of(rig, number):
+            rig.world.make_unhealthy(machine.id)
+
+    return deed
+
+
+def _power_off(number: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        if machine := _of(rig, number):
+            rig.world.stop(machine.id)
+
+    return deed
+
+
+def _delete(number: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        instances = rig.instances()
+        if instances:
+            await rig.delete("Instance", instances[number % len(instances)]["metadata"]["name"])
+
+    return deed
+
+
+def _scale(number: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        if rig.find("InstanceGroup", "shop-app") is not None:
+            await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": number}})
+
+    return deed
+
+
+def _fail(action: str, error: errors.CloudError, times: int, after: bool) -> Deed:
+    async def deed(rig: Rig) -> None:
+        rig.world.fail(action, error, times=times, after=after)
+
+    return deed
+
+
+def _empty_list(times: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        for _ in range(times):
+            rig.world.falsify(lambda machines: ())
+
+    return deed
+
+
+def _hang(action: str, seconds: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        rig.hold(action, seconds)
+        await rig.let_pass(seconds)
+        rig.before.clear()
+
+    return deed
+
+
+def _lag(seconds: int) -> Deed:
+    async def deed(rig: Rig) -> None:
+        rig.world.settings.lag_seconds = seconds
+
+    return deed
+
+
+async def _crash(rig: Rig) -> None:
+    await rig.restart()
+
+
+ERRORS = (errors.Transient("no answer"), errors.Throttled("slow down"), errors.Denied("not now"))
+WHICH = st.integers(0, 9)
+LOST = st.builds(_fail, st.sampled_from(("create", "delete", "prepare", "close")), st.just(ERRORS[0]), st.integers(1, 3), st.booleans())
+REFUSED = st.builds(
+    _fail, st.sampled_from(("create", "delete", "list", "describe")), st.sampled_from(ERRORS), st.integers(1, 3), st.just(False)
+)
+FULL = st.builds(
+    _fail, st.just("create"), st.sampled_from((errors.NoCapacity("full"), errors.QuotaExceeded("no more"))), WHICH, st.just(False)
+)
+DEEDS = st.one_of(
+    *(st.builds(each, WHICH) for each in (_kill, _spoil, _power_off, _delete)),
+    st.builds(_scale, st.integers(0, 7)),
+    *(LOST, REFUSED, FULL),
+    st.builds(_empty_list, st.integers(1, 3)),
+    st.builds(_hang, st.sampled_from(("create", "delete", "list")), st.sampled_from((5, 25))),
+    st.builds(_lag, st.sampled_from((0, 2, 10))),
+    st.just(_crash),
+)
+#: What is done, and how long after the one before.
+STORIES = st.lists(st.tuples(st.sampled_from((0.0, 0.3, 2.0, 7.0, 31.0, 90.0)), DEEDS), max_size=12)
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(STORIES, st.booleans())
+def test_whatever_happens_it_ends_as_described(story: list[tuple[float, Deed]], fences: bool) -> None:
+    manners = steady(lag_seconds=2.0, settle_seconds=30.0, fences=fences, closes=fences, most_per_call=1 if fences else 100)
+    with tempfile.TemporaryDirectory() as place:
+        play(Path(place), lambda rig: _live_through(rig, story, manners), manners)
+
+
+async def _live_through(rig: Rig, story: list[tuple[float, Deed]], manners: Settings) -> None:
+    await rig.make(*chain())
+    for pause, deed in story:
+        await rig.let_pass(pause)
+        await deed(rig)
+    rig.world.faults.clear()
+    rig.world.answers.clear()
+    manners.lag_seconds = 2.0
+    await rig.wait(lambda: rig.ready() and _as_wanted(rig), 7200)
+    _in_order(rig)
+    await rig.delete("Infrastructure", "shop")
+    await rig.wait(rig.gone, 1200)
+    assert rig.world.live() == []
+
+
+def _as_wanted(rig: Rig) -> bool:
+    groups = {
+        each["spec"]["service"]: max(each["spec"]["replicas"], (each["spec"].get("scaling") or {}).get("min", 0))
+        for each in rig.engine.objects.list("InstanceGroup")
+    }
+    return all(min(wanted, 5) == len(rig.live(service)) == len(rig.instances(service)) for service, wanted in groups.items())
+
+
+def _in_order(rig: Rig) -> None:
+    """No machine was made before one of each service it depends on was healthy."""
+    for service, needs in (("app", "db"), ("web", "app")):
+        first = min(each.created for each in rig.made(service))
+        assert any(each.healthy <= first for each in rig.made(needs))
