@@ -34,7 +34,9 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         names: dict[str, str] = getattr(record, "bound", {})
         where = f"{names['kind']} {names['namespace']}/{names['name']}: " if "kind" in names else ""
-        line = f"{_time(record)} {record.levelname:<7} {where}{record.getMessage()}"
+        # One line: what a cloud or a user wrote must not look like a line of ours.
+        message = " ".join(record.getMessage().splitlines())
+        line = f"{_time(record)} {record.levelname:<7} {where}{message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -227,10 +227,14 @@ class Clouds:
                 self._wake(key)
 
     def _note(self, instance: Obj, identity: Identity, *, present: bool) -> None:
-        """Keep which ids Instances have recorded whose end no list has shown."""
+        """Keep which ids Instances have recorded whose end no list has shown, or still has to prove.
+
+        A deleting one waits for the proof, and its cloud may have forgotten by then what it had shown as terminated.
+        """
         recorded = self._recorded.setdefault(_cloud_of(instance), {})
         machine: Obj = instance.get("status", {}).get("machine", {})
-        if present and machine and machine.get("state") != MachineState.TERMINATED.value:
+        over = machine.get("state") == MachineState.TERMINATED.value and not instance["metadata"].get("deletionTimestamp")
+        if present and machine and not over:
             recorded[identity] = MachineId(machine["id"])
         else:
             recorded.pop(identity, None)

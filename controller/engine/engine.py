@@ -277,7 +277,8 @@ class Engine:
         await self.say(key, "Warning", reason, str(error))
 
     async def say(self, key: Key, type: Any, reason: Reason, message: str) -> None:
-        """Record an event about the object: what has changed, once."""
+        """Record an event about the object: what has changed, once, in one line."""
+        message = " ".join(message.split())
         log.log(logging.INFO if type == "Normal" else logging.WARNING, "%s: %s", reason.value, message)
         obj = self.objects.get(key)
         if obj is not None:

@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 FASTEST_SECONDS = 1.0
 SLOWEST_SECONDS = 15.0
 _QUIET_SECONDS = 600.0
-#: While machines are on their way and nothing has moved for some seconds, a list every two is enough.
+#: A list every so many seconds is enough while machines are on their way and nothing has moved for some seconds …
 _WAITING_SECONDS, _WAITING_AFTER_SECONDS = 2.0, 5.0
+#: … or while many are.
+_MANY, _MANY_SECONDS = 20, 3.0
 #: A list that takes long (a large account costs a second of CPU) takes no more than this part of the time.
 _BUSY_PART = 0.25
 #: How many machines a page of a list holds, for the count of calls that a list is (design section 6: pages of 100 to 200).
@@ -189,12 +191,12 @@ class Inventory:
     async def _pause(self, started: float) -> None:
         loop = asyncio.get_running_loop()
         quiet = loop.time() - self._moved_at
-        moving = bool(self._waiters) or bool(self._not_found) or any(each.state in _MOVING for each in self.machines.values())
-        waiting = _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS
-        seconds = waiting if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
+        moving = len(self._waiters) + len(self._not_found) + sum(1 for each in self.machines.values() if each.state in _MOVING)
+        pace = _MANY_SECONDS if moving > _MANY else _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS
+        seconds = pace if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
         busy = min(self._took / _BUSY_PART, SLOWEST_SECONDS)
         seconds = max(seconds, busy) * random.uniform(0.9, 1.1)
-        earliest = started + max(FASTEST_SECONDS * 0.9, busy)
+        earliest = started + max((pace if moving > _MANY else FASTEST_SECONDS) * 0.9, busy)
         try:
             async with asyncio.timeout_at(loop.time() + seconds):
                 await self._hurry.wait()

@@ -21,7 +21,7 @@ from controller.engine import request
 from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
 from controller.engine.objects import Objects
 from controller.logs import bound
-from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Renderer
+from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Obj, Renderer
 from controller.reconcilers.instance.observed import Attempt, Sent
 
 log = logging.getLogger(__name__)
@@ -188,10 +188,15 @@ class Launcher:
 
     async def _must_be_whole(self, instance: Instance, group: str) -> None:
         """Each member of the batch must be there and stay: a machine is made for each (rule 2)."""
-        found = await self._parts.objects.store.list("Instance", instance.metadata.namespace, {meta.GROUP_LABEL: group})
-        batch = [each for each in found if each["spec"]["batch"]["id"] == instance.spec.batch.id]
+        batch = await self._batch(instance, {meta.GROUP_LABEL: group})
+        if len(batch) < instance.spec.batch.size:
+            batch = await self._batch(instance, None)  # somebody took a label away
         if len(batch) != instance.spec.batch.size or any(each["metadata"].get("deletionTimestamp") for each in batch):
             raise request.NotNow(Reason.WAITING_FOR_GROUP, "its batch is not whole")
+
+    async def _batch(self, instance: Instance, labels: dict[str, str] | None) -> list[Obj]:
+        found = await self._parts.objects.store.list("Instance", instance.metadata.namespace, labels)
+        return [each for each in found if each["spec"]["batch"]["id"] == instance.spec.batch.id]
 
     async def _must_stay(self, key: Key, uid: str) -> None:
         try:

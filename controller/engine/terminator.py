@@ -106,6 +106,8 @@ class Terminator:
         except errors.OccopusError as error:
             log.warning("%d machines could not be ended: %s", len(ids), error)
             return dict.fromkeys(ids, str(error))
+        if any(isinstance(each, errors.Throttled) for each in results):
+            binding.inventory.calls.throttled("delete")
         if len(results) != len(ids):
             return dict.fromkeys(ids, f"{len(results)} answers for {len(ids)} machines")
         return {id: "" if error is None else str(error) for id, error in zip(ids, results, strict=True)}

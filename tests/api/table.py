@@ -6,6 +6,8 @@ of the good object that stands already. The words of a refusal are each home's; 
 
 from __future__ import annotations
 
+import re
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -35,7 +37,9 @@ class Row:
         return self.refused if self.server is None else self.server
 
     def old(self) -> Obj:
-        return changed(samples.GOOD[self.kind](), self.base)
+        return changed(
+            samples.GOOD[self.kind](), {path: value if value is REMOVED else deepcopy(value) for path, value in self.base.items()}
+        )
 
     def new(self) -> Obj:
         return changed(self.old(), self.changes)
@@ -71,6 +75,38 @@ def _undecodable(id: str, kind: str, changes: dict[str, Any], *refused: str, ser
 
 _LONG = "x" * 64
 _SERVICE = {"name": "cache", "templateRef": {"name": "cache"}}
+
+#: A Cloud and a template of the ec2 driver, with every field set.
+_EC2_CLOUD: dict[str, Any] = {
+    "spec.acme": REMOVED,
+    "spec.ec2": {"region": "eu-west-1", "endpoint": "https://ec2.example.org:8443/ec2", "credentials": {"secretRef": {"name": "aws"}}},
+}
+_EC2_MACHINE: Obj = {
+    **{"image": {"name": "debian-12 (amd64)", "owner": "136693071363"}, "instanceType": "m7g.metal-48xl", "keyName": "Ana's key"},
+    **{"subnet": {"id": "subnet-0a1b2c3d"}, "zone": "us-west-2-lax-1a", "securityGroups": [{"id": "sg-0a1b2c3d"}, {"name": "web (all)"}]},
+    **{"publicAddress": False, "iamInstanceProfile": {"name": "web+db"}, "imds": "Optional", "spot": {"maxPrice": "0.0125"}},
+    "rootVolume": {"device": "/dev/xvda", "sizeGiB": 20, "type": "gp3", "encrypted": True},
+    "volumes": [{"device": "/dev/sdf", "sizeGiB": 500, "type": "st1", "encrypted": False}],
+    "tags": {"cost-centre": "4711", "awsome": "", "Names": "all"},
+}
+_EC2: dict[str, Any] = {"spec.implementations.0.acme": REMOVED, "spec.implementations.0.ec2": _EC2_MACHINE}
+
+
+def _ec2_good(id: str, **changes: Any) -> Row:
+    return Row(
+        id,
+        "InstanceTemplate",
+        {f"spec.implementations.0.ec2.{path.replace('__', '.')}": value for path, value in changes.items()},
+        base=_EC2,
+    )
+
+
+def _ec2_bad(id: str, field: str, value: Any, refused: str | None = None) -> Row:
+    """A template whose ec2 field has that value; refused is another field, where it is not that one."""
+    place = "spec.implementations.0.ec2"
+    named = re.sub(r"\.(\d+)", r"[\1]", f"{place}.{field if refused is None else refused}".rstrip("."))
+    return Row(id, "InstanceTemplate", {f"{place}.{field}": value}, frozenset((named,)), _EC2)
+
 
 CREATES: tuple[Row, ...] = (
     *(good(f"{kind}-whole", kind) for kind in samples.GOOD),
@@ -155,6 +191,42 @@ CREATES: tuple[Row, ...] = (
         "spec.health.probes[0].http.headers[0].value",
     ),
     _bad("startup-zero", "InstanceTemplate", {"spec.health.startupSeconds": 0}, "spec.health.startupSeconds"),
+    # the fields of the ec2 driver
+    good("ec2-cloud", "Cloud", _EC2_CLOUD),
+    good("ec2-cloud-least", "Cloud", {"spec.acme": REMOVED, "spec.ec2": {"region": "us-gov-west-1"}}),
+    _bad("ec2-region-missing", "Cloud", {"spec.ec2.region": REMOVED}, "spec.ec2.region", base=_EC2_CLOUD),
+    _bad("ec2-region-dots", "Cloud", {"spec.ec2.region": "eu.west"}, "spec.ec2.region", base=_EC2_CLOUD),
+    _bad("ec2-endpoint-no-url", "Cloud", {"spec.ec2.endpoint": "localhost:5000"}, "spec.ec2.endpoint", base=_EC2_CLOUD),
+    _bad("ec2-endpoint-user", "Cloud", {"spec.ec2.endpoint": "https://me@example.org"}, "spec.ec2.endpoint", base=_EC2_CLOUD),
+    _bad("ec2-endpoint-query", "Cloud", {"spec.ec2.endpoint": "https://example.org/?a"}, "spec.ec2.endpoint", base=_EC2_CLOUD),
+    _bad(
+        "ec2-secret-unnamed", "Cloud", {"spec.ec2.credentials": {"secretRef": {}}}, "spec.ec2.credentials.secretRef.name", base=_EC2_CLOUD
+    ),
+    _ec2_good("ec2-machine"),
+    _ec2_good("ec2-image-id", image={"id": "ami-0a1b2c3d4e5f60718"}),
+    _ec2_bad("ec2-image-both", "image.id", "ami-0a1b2c3d", "image"),
+    _ec2_bad("ec2-image-neither", "image", {}),
+    _ec2_bad("ec2-image-id-and-owner", "image", {"id": "ami-0a1b2c3d", "owner": "self"}),
+    _ec2_bad("ec2-image-owner", "image.owner", "4711"),
+    _ec2_bad("ec2-type-missing", "instanceType", REMOVED),
+    _ec2_bad("ec2-type-one-word", "instanceType", "small"),
+    _ec2_bad("ec2-subnet-both", "subnet.name", "front", "subnet"),
+    _ec2_bad("ec2-group-neither", "securityGroups.0", {}),
+    _ec2_bad("ec2-groups-17", "securityGroups", [{"name": f"g{n}"} for n in range(17)]),
+    _ec2_bad("ec2-root-size-zero", "rootVolume.sizeGiB", 0),
+    _ec2_bad("ec2-root-type", "rootVolume.type", "io2"),
+    _ec2_bad("ec2-volume-without-size", "volumes.0.sizeGiB", REMOVED),
+    _ec2_bad("ec2-volume-twice", "volumes.1", {"device": "/dev/sdf", "sizeGiB": 1}),
+    _ec2_bad("ec2-profile-both", "iamInstanceProfile.arn", "arn:aws:iam::123456789012:instance-profile/web", "iamInstanceProfile"),
+    _ec2_bad("ec2-imds", "imds", "required"),
+    _ec2_good("ec2-spot-at-any-price", spot={}),
+    _ec2_bad("ec2-spot-price", "spot.maxPrice", "$1"),
+    *(
+        _ec2_bad(f"ec2-tag-{id}", "tags", {key: "x"})
+        for id, key in (("aws", "aws:x"), ("AWS", "AWS:x"), ("own", "occopus.io/x"), ("name", "Name"))
+    ),
+    _ec2_bad("ec2-tag-long", "tags", {"a": "x" * 257}, "tags.a"),
+    _ec2_bad("ec2-tags-31", "tags", {f"k{n}": "" for n in range(31)}),
     # variables
     _bad("variable-both", "Infrastructure", {"spec.variables.1.value": "x"}, "spec.variables[1]"),
     _bad("variable-neither", "Infrastructure", {"spec.variables.0.value": REMOVED}, "spec.variables[0]"),
@@ -227,6 +299,9 @@ UPDATES: tuple[Row, ...] = (
     _bad("cloud-endpoint", "Cloud", {"spec.acme.endpoint": "https://else.example.org"}, "spec"),
     _bad("cloud-endpoint-removed", "Cloud", {"spec.acme.endpoint": REMOVED}, "spec"),
     _bad("cloud-endpoint-added", "Cloud", {"spec.acme.endpoint": "https://e"}, "spec", base={"spec.acme.endpoint": REMOVED}),
+    good("ec2-credentials", "Cloud", _EC2_CLOUD, spec__ec2__credentials=REMOVED),
+    _bad("ec2-region", "Cloud", {"spec.ec2.region": "eu-west-2"}, "spec", base=_EC2_CLOUD),
+    _bad("ec2-endpoint-removed", "Cloud", {"spec.ec2.endpoint": REMOVED}, "spec", base=_EC2_CLOUD),
     good("cloud-credentials", "Cloud", spec__acme__credentials={"secretRef": {"name": "other"}}),
     good("template-everything", "InstanceTemplate", spec__implementations__0__acme__size="small"),
     good("services-more", "Infrastructure", spec__services__2=_SERVICE),

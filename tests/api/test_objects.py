@@ -9,11 +9,12 @@ import pytest
 
 from controller import errors
 from controller.api import crd, kinds
+from controller.clouds import ec2
 from controller.ports import Obj
 from controller.stores.rules import Rules
 from tests.api import samples, table
 
-_RULES = Rules(samples.PLUGINS)
+_RULES = Rules((*samples.PLUGINS, ec2.PLUGIN))
 
 
 def refused(new: Obj, old: Obj | None = None) -> frozenset[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.bench import idle, kubernetes, scale
+from tests.bench import ec2, idle, kubernetes, scale
 
-MEASUREMENTS = {"scale": scale.measure, "idle": idle.measure, "kubernetes": kubernetes.measure}
+MEASUREMENTS = {"scale": scale.measure, "idle": idle.measure, "kubernetes": kubernetes.measure, "ec2": ec2.measure}
 
 
 def main() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from controller.clouds import local
+from controller.clouds import ec2, local
 from controller.ports import CONTROLLER_TAG, CloudConfig, CloudDriver, CloudPlugin, LaunchRequest, Machine, MachineId, MachineState
+from tests.contract import moto
 from tests.simulated.cloud import plugin
+from tests.simulated.ec2 import LightEc2, serve
 from tests.simulated.loop import Clock
 from tests.simulated.world import Settings, World
 
@@ -32,11 +35,18 @@ class CloudUnderTest:
     closes: bool = True
     #: Machines of one request, at most.
     batch: int = 3
+    #: Whether the machines of one request share their tags, and so their name.
+    shares_tags: bool = False
+    #: The fields of the Cloud, and its Secret.
+    account: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    secret: Mapping[str, str] = field(default_factory=dict[str, str])
+    #: Ends with the test.
+    resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     drivers: list[CloudDriver] = field(default_factory=list[CloudDriver])
 
     def open(self, controller_id: str = "ours") -> CloudDriver:
         """A driver of its own, as after a restart."""
-        config = CloudConfig({}, {}, controller_id, str(self.directory), allow_local=True, ambient_credentials=False)
+        config = CloudConfig(self.account, self.secret, controller_id, str(self.directory), allow_local=True, ambient_credentials=False)
         self.drivers.append(self.plugin.open(config))
         return self.drivers[-1]
 
@@ -67,6 +77,7 @@ class CloudUnderTest:
         """Leave nothing running."""
         for driver in self.drivers:
             driver.delete([each.id for each in driver.list()])
+        self.resources.close()
 
 
 def _local(directory: Path, tick: Callable[[], None]) -> CloudUnderTest:
@@ -84,9 +95,45 @@ def _simulated(directory: Path, settings: Settings, batch: int) -> CloudUnderTes
     )
 
 
+def _ec2(directory: Path, tick: Callable[[], None], endpoint: str, image: str) -> CloudUnderTest:
+    machine = {"image": {"id": image}, "instanceType": "t3.small"}
+    return CloudUnderTest(
+        *(ec2.PLUGIN, directory, tick, machine, {**machine, "image": {"id": "ami-0123456789abcdef0"}}),
+        closes=False,
+        shares_tags=True,
+        account={"region": "eu-west-1", "endpoint": endpoint, "credentials": {"secretRef": {"name": "aws"}}},
+        secret={"AWS_ACCESS_KEY_ID": "AKIDMAIN", "AWS_SECRET_ACCESS_KEY": "secret"},
+    )
+
+
+def _light_ec2(directory: Path, first_end_spends_token: bool) -> CloudUnderTest:
+    clock = Clock()
+
+    def tick() -> None:
+        clock.seconds += 1
+
+    light = LightEc2(World(clock))
+    light.behaviour.first_end_spends_token = first_end_spends_token
+    resources = contextlib.ExitStack()
+    each = _ec2(directory, tick, resources.enter_context(serve(light)), light.catalogue.images[0].id)
+    each.resources.push(resources)
+    return each
+
+
+def _moto(directory: Path, tick: Callable[[], None]) -> CloudUnderTest:
+    endpoint = moto.fresh()
+    return _ec2(directory, tick, endpoint, moto.image(endpoint))
+
+
 KINDS: dict[str, Callable[[Path, Callable[[], None]], CloudUnderTest]] = {
     "local": _local,
     "simulated": lambda directory, _: _simulated(directory, Settings(), 3),
     "simulated, certain only in time": lambda directory, _: _simulated(directory, Settings(closes=False), 3),
     "simulated, with fences": lambda directory, _: _simulated(directory, Settings(fences=True), 1),
+    "ec2 on the light EC2": lambda directory, _: _light_ec2(directory, first_end_spends_token=False),
+    "ec2 on the light EC2, tokens spent early": lambda directory, _: _light_ec2(directory, first_end_spends_token=True),
+    "ec2 on moto": _moto,
 }
+#: moto keeps the client token of a launch and does not look at it: the same call again makes other machines
+#: (https://github.com/getmoto/moto/issues/10215).
+WITHOUT_TOKENS = frozenset(("ec2 on moto",))

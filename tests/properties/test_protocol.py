@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller import errors
+from controller.api.group import InstanceGroup
+from controller.reconcilers.instancegroup import plan as group_plan
 from tests.simulated.world import Settings, SimulatedMachine
 from tests.system.documents import chain
 from tests.system.rig import Rig, play, steady
@@ -149,11 +151,10 @@ async def _live_through(rig: Rig, story: list[tuple[float, Deed]], manners: Sett
 
 
 def _as_wanted(rig: Rig) -> bool:
-    groups = {
-        each["spec"]["service"]: max(each["spec"]["replicas"], (each["spec"].get("scaling") or {}).get("min", 0))
-        for each in rig.engine.objects.list("InstanceGroup")
-    }
-    return all(min(wanted, 5) == len(rig.live(service)) == len(rig.instances(service)) for service, wanted in groups.items())
+    return all(
+        group_plan.wanted(each) == len(rig.live(each.spec.service)) == len(rig.instances(each.spec.service))
+        for each in rig.engine.objects.models("InstanceGroup", InstanceGroup)
+    )
 
 
 def _in_order(rig: Rig) -> None:

@@ -237,3 +237,19 @@ def test_a_restart_in_the_middle_of_a_deletion_finishes_it(tmp_path: Path) -> No
         assert rig.calls(*MUTATING) >= 8
 
     play(tmp_path, main)
+
+
+def test_a_machine_that_its_cloud_has_forgotten_keeps_nothing_from_going(tmp_path: Path) -> None:
+    """It was seen to end, and nobody could make another; when all is deleted the cloud shows it no more."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        await rig.let_pass(10)
+        rig.world.kill(rig.live()[0].id)
+        await rig.until("Instance", "shop-app-0", "MachineEnded")
+        await rig.let_pass(rig.world.settings.shown_seconds + 600)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 600)
+
+    play(tmp_path, main)

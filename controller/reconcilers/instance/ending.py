@@ -49,8 +49,10 @@ def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
     due = tuple(machine.id for machine in live if machine.state not in ENDING)
     asked = o.acts.terminated
     stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS)
-    if not due or (asked is not None and o.now < asked + TERMINATE_AGAIN):
-        return Plan((), stand, (asked or o.now) + TERMINATE_AGAIN)
+    if not due:
+        return Plan((), stand)  # the list that shows it ended wakes it
+    if asked is not None and o.now < asked + TERMINATE_AGAIN:
+        return Plan((), stand, asked + TERMINATE_AGAIN)
     return Plan((Terminate(due),), stand, o.now + TERMINATE_AGAIN)
 
 

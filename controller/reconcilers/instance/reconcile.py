@@ -241,10 +241,10 @@ def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: 
 
 
 def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding | None) -> None:
-    """While something waits for what the next list shows, it is woken by it."""
+    """While something waits for what the next list does not show, it is woken by it; what it shows wakes by itself."""
     if binding is None:
         return
     recorded = instance.status.machine
     missing = recorded is not None and recorded.id not in binding.inventory.machines
-    if instance.metadata.deleting or missing:
+    if missing or (instance.metadata.deleting and recorded is None):
         binding.inventory.wake_after_list(key)

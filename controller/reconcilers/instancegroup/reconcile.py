@@ -155,9 +155,15 @@ async def _made(engine: Engine, planned: Sequence[Obj]) -> _Made:
 
 
 async def _taken(engine: Engine, group: InstanceGroup) -> set[int]:
-    """Indexes that are not free, from a live list: an index is free only when the old object is gone."""
+    """Indexes that are not free: an index is free only when the old object is gone."""
+    return {each["spec"]["index"] for each in await _all(engine, group)}
+
+
+async def _all(engine: Engine, group: InstanceGroup) -> list[Obj]:
+    """The group's Instances from a live list, and those that are known to lack the label by which that goes."""
     live = await engine.objects.store.list("Instance", group.metadata.namespace, {meta.GROUP_LABEL: group.metadata.name})
-    return {each["spec"]["index"] for each in live}
+    known = (engine.objects.get(each) for each in engine.objects.children(group.metadata.uid, "Instance"))
+    return [*live, *(each for each in known if each is not None)]
 
 
 def _instance(group: InstanceGroup, spec: InstanceSpec, replaces: str) -> Obj:
@@ -259,8 +265,7 @@ async def _prune(engine: Engine, group: InstanceGroup, newest: str) -> None:
     old = [each["metadata"]["name"] for each in _revisions(engine, group) if each["metadata"]["name"] != newest]
     if not old:
         return
-    live = await engine.objects.store.list("Instance", group.metadata.namespace, {meta.GROUP_LABEL: group.metadata.name})
-    named = {each["spec"].get("revision") for each in live}
+    named = {each["spec"].get("revision") for each in await _all(engine, group)}
     for name in sorted(set(old) - named):
         await engine.objects.delete(Key("ControllerRevision", group.metadata.namespace, name))
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller import errors
-from controller.api.instance import Instance, InstanceStatus, Launch
+from controller.api.instance import Batch, Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine.clouds import Binding
 from controller.engine.launcher import Launcher
@@ -238,5 +238,33 @@ def test_calls_on_their_way_are_waited_for_and_then_cut_off(tmp_path: Path) -> N
         await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
         await rig.launcher.drain(8)
         assert rig.launcher.attempt(rig.instance().metadata.uid).machine is not None
+
+    run(tmp_path, scenario)
+
+
+def member(rig: Rig, index: int) -> dict[str, Any]:
+    """Another member of the batch of shop-app-0, which is of two."""
+    spec = {"index": index, "batch": Batch(id="batch-0", index=index, size=2)}
+    made = build.instance(index, spec=spec, owner_references=rig.instance().metadata.owner_references)
+    return made.model_dump(by_alias=True, exclude_unset=True, mode="json")
+
+
+@pytest.mark.parametrize("there", ["stays", "goes", "was never made"])
+def test_a_batch_is_launched_only_while_all_its_members_are_there(tmp_path: Path, there: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        first = rig.instance()
+        whole = first.model_copy(update={"spec": first.spec.model_copy(update={"batch": Batch(id="batch-0", index=0, size=2)})})
+        if there != "was never made":
+            await rig.put("Instance", member(rig, 1))
+        if there == "goes":
+            # Behind the cache's back, as another replica of the API server would have it.
+            key = Key("Instance", "default", "shop-app-1")
+            await rig.store.delete(key, uid=(await rig.store.get(key))["metadata"]["uid"])
+        await rig.launcher.launch(whole, binding(rig), recorded(rig, whole))
+        await turns()
+        assert len(creates(rig)) == (1 if there == "stays" else 0)
+        assert len(rig.world.machines) == (2 if there == "stays" else 0)
+        assert rig.launcher.attempt(first.metadata.uid).sent is (Sent.NO if there == "stays" else Sent.HELD)
 
     run(tmp_path, scenario)

@@ -158,3 +158,10 @@ def test_a_call_that_fails_is_counted_by_its_class(error: Exception, counted: st
     with pytest.raises(errors.CloudError):
         asyncio.run(metrics.cloud_call(threads, Account("probe-of-metrics", "a", "", ""), counted, call))
     assert metrics.REGISTRY.get_sample_value("occopus_cloud_calls_total", labels) == before + 1
+
+
+def test_a_line_of_the_log_is_one_line() -> None:
+    stream = io.StringIO()
+    logs.configure("text", "info", stream)
+    logging.getLogger("controller.test").warning("an image named %s", "x\n2030-01-01T00:00:00 INFO all is well")
+    assert stream.getvalue().count("\n") == 1

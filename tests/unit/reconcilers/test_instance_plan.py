@@ -15,7 +15,7 @@ from controller.api.reasons import Reason
 from controller.api.template import Health as HealthSpec
 from controller.ports import MachineState
 from controller.reconcilers.instance import status
-from controller.reconcilers.instance.observed import Acts, Attempt, CloudView, Health, Observed, Owner, Sent, Sight
+from controller.reconcilers.instance.observed import Acts, Attempt, CloudView, First, Health, Observed, Owner, Sent, Sight
 from controller.reconcilers.instance.plan import plan
 from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Launch, Record, Release, Resend, Terminate
 from tests.properties import build
@@ -342,3 +342,60 @@ def test_a_call_that_is_put_off_waits_longer_from_time_to_time(tries: int, after
     assert todo.again is not None
     assert seconds(least) <= todo.again - NOW <= seconds(most)
     assert plan(replace(o, now=todo.again)).actions == (Resend(),)
+
+
+# --- later members of a batch ---------------------------------------------------------------------------------------
+LATE = Sight(listed=NOW + seconds(121))
+
+
+@pytest.mark.parametrize(
+    ("o", "reason"),
+    [
+        pytest.param(observed(first=First.UNSENT), Reason.RECONCILING, id="its first waits"),
+        pytest.param(observed(first=First.UNSENT, first_said=(Reason.LIMIT_REACHED, "full")), Reason.LIMIT_REACHED, id="and says why"),
+        pytest.param(observed(first=First.NEVER), Reason.RECONCILING, id="its first goes: the group plans again"),
+        pytest.param(observed(first=First.GONE), Reason.RECONCILING, id="its first is not there"),
+        pytest.param(observed(launched(), first=First.SENT), Reason.RECONCILING, id="launched a moment ago"),
+        pytest.param(
+            observed(launched(), first=First.SENT, attempt=Attempt(Sent.UNKNOWN, Reason.THROTTLED, "slow", at=NOW)),
+            Reason.THROTTLED,
+            id="put off",
+        ),
+        pytest.param(
+            observed(launched(), first=First.SENT, attempt=Attempt(Sent.REFUSED, Reason.NO_CAPACITY, "full", at=NOW)),
+            Reason.NO_CAPACITY,
+            id="refused",
+        ),
+        pytest.param(observed(launched(), first=First.LEAVING), Reason.LAUNCHING, id="looked for by tag"),
+        pytest.param(observed(launched(), first=First.GONE, sight=LATE, now=NOW + seconds(122)), Reason.LAUNCH_LOST, id="and not found"),
+    ],
+)
+def test_a_later_member_hears_and_never_sends(o: Observed, reason: Reason) -> None:
+    todo = plan(o)
+    assert todo.actions == ()
+    assert todo.stand.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("o", "goes"),
+    [
+        pytest.param(ending(first=First.UNSENT, sight=LATE), False, id="its first could still launch it"),
+        pytest.param(ending(first=First.NEVER), True, id="its first goes unlaunched"),
+        pytest.param(ending(first=First.GONE), False, id="its first is gone, nobody knows how"),
+        pytest.param(ending(first=First.GONE, sight=LATE, now=NOW + seconds(122)), True, id="and nothing has shown since"),
+        pytest.param(ending(launched(), first=First.SENT, sight=LATE), False, id="launched: nothing is known yet"),
+        pytest.param(
+            ending(launched(), first=First.SENT, sight=LATE, attempt=Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, "?", at=NOW)),
+            False,
+            id="its first sends again",
+        ),
+        pytest.param(
+            ending(launched(), first=First.SENT, attempt=Attempt(Sent.REFUSED, Reason.NO_CAPACITY, "full", at=NOW)), True, id="refused"
+        ),
+        pytest.param(ending(launched(), first=First.LEAVING), False, id="its first goes: what was sent may show"),
+        pytest.param(ending(launched(), first=First.LEAVING, sight=LATE, now=NOW + seconds(122)), True, id="and has not"),
+    ],
+)
+def test_a_later_member_goes_once_nothing_can_make_its_machine(o: Observed, goes: bool) -> None:
+    assert any(isinstance(each, Release) for each in plan(o).actions) is goes
+    assert not any(isinstance(each, Close) for each in plan(o).actions), "the launch is the first one's to close"

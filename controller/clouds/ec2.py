@@ -1,0 +1,280 @@
+"""The `ec2` cloud: one AWS account in one region, by boto3.
+
+The engine calls the driver through `controller.ports`. It decides how each call of the contract is put to EC2 and what
+EC2's answers mean: `ec2_fields` has the fields, `ec2_names` finds what they name, `ec2_instances` words a launch and reads an
+instance, `ec2_access` has endpoint and credentials, `ec2_errors` the table of errors. It refuses to know when to call, how
+often, and for what.
+
+The fence of a launch is EC2's ClientToken, which is the batch id: the same RunInstances again names the same machines. A
+machine's place in its batch is its AmiLaunchIndex. boto3 is imported by the first call, so that nobody without an EC2 Cloud
+pays for it (25 MB and 0.3 s).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from controller import errors
+from controller.clouds import ec2_access, ec2_errors, ec2_fields, ec2_instances
+from controller.clouds.ec2_access import Access, Clients
+from controller.clouds.ec2_fields import Ec2Cloud, Ec2Machine
+from controller.clouds.ec2_names import Names
+from controller.ports import (
+    CALL_SECONDS,
+    CONTROLLER_TAG,
+    Account,
+    CloudConfig,
+    CloudPlugin,
+    Launched,
+    LaunchRequest,
+    Limit,
+    Machine,
+    MachineId,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import DescribeInstancesResultTypeDef, FilterTypeDef
+
+#: Larger pages hold the interpreter's lock for too long: 1,000 instances 217 ms (measured, design section 11).
+_PAGE = 200
+#: "Up to 200 values" a filter (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html).
+_FILTER_VALUES = 200
+#: EC2 takes 1,000, advises fewer, and ends none of them where it refuses one
+#: (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html).
+_ENDED_AT_ONCE = 100
+#: So many calls at most to end the machines of one chunk, where EC2 refuses some of them. To find one by halves takes 14.
+_END_TRIES = 20
+#: A read that failed within this time (a connection that had been closed) is made once more.
+_READ_AGAIN_SECONDS = 1.0
+#: A machine that was shown with this controller's id so lately is ended without another look. Lists come every 15 s.
+_TRUSTED_SECONDS = 60.0
+_CONSOLE_BYTES = 64 * 1024
+_ID = re.compile(r"i-[0-9a-f]{8,17}")
+
+#: What botocore's parsers stumble with over an answer that is none of EC2's.
+_UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)
+
+T = TypeVar("T")
+
+
+class Ec2Driver:
+    """Satisfies `controller.ports.CloudDriver`."""
+
+    #: How far EC2's reads lag behind is not published; this is the design's (section 5, rule 3).
+    settle_seconds: float = 120.0
+    #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
+    user_data_limit_bytes: int = ec2_instances.USER_DATA_LIMIT_BYTES
+    most_per_call: int = ec2_instances.MOST
+    #: Per account and region (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html).
+    limits: Mapping[str, tuple[Limit, ...]] = {
+        "create": (Limit(5, 2), Limit(1000, 2, per_machine=True)),
+        "delete": (Limit(100, 5), Limit(1000, 20, per_machine=True)),
+        "read": (Limit(100, 20),),
+    }
+
+    def __init__(self, access: Access, controller_id: str) -> None:
+        self._access = access
+        self._controller_id = controller_id
+        self._clients: Clients | None = None
+        self._lock = threading.Lock()
+        #: When a machine was last shown with this controller's id, the longest ago first.
+        self._seen: dict[MachineId, float] = {}
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+    def identity(self) -> Account:
+        answer = self._read(lambda each: each.sts.get_caller_identity())
+        if not answer.get("Account"):
+            raise errors.Transient(f"{self._access.where}: STS did not say whose the credentials are")
+        return Account("ec2", answer["Account"], self._access.region, self._access.endpoint)
+
+    def list(self) -> Sequence[Machine]:
+        return self._machines([{"Name": f"tag:{CONTROLLER_TAG}", "Values": [self._controller_id]}])
+
+    def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
+        """By a filter, in which an unknown id is no error that keeps the others."""
+        known = [each for each in dict.fromkeys(ids) if _ID.fullmatch(each)]
+        found: dict[MachineId, Machine] = {}
+        for chunk in _chunks(known, _FILTER_VALUES):
+            found.update((each.id, each) for each in self._machines([{"Name": "instance-id", "Values": chunk}]))
+        return found
+
+    def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        return Names(self._ask).resolve(ec2_fields.machine(spec)).written()
+
+    def console(self, id: MachineId) -> str:
+        if id not in self._trusted([id]):
+            raise errors.MachineNotFound(f"there is no machine {id}")
+        try:
+            answer = self._read(lambda each: each.ec2.get_console_output(InstanceId=id, Latest=True))
+        except errors.Invalid:  # Only instances on Nitro have it.
+            answer = self._read(lambda each: each.ec2.get_console_output(InstanceId=id))
+        # botocore has decoded it.
+        return (answer.get("Output") or "").encode()[-_CONSOLE_BYTES:].decode(errors="ignore")
+
+    def _machines(self, filters: Sequence[FilterTypeDef]) -> list[Machine]:
+        """All pages, or an error."""
+        deadline = time.monotonic() + CALL_SECONDS
+        found: dict[MachineId, Machine] = {}
+        token = ""
+        while True:
+            page = self._read(_page(filters, token))
+            if "Reservations" not in page:
+                raise errors.Transient(f"{self._access.where}: the answer is none of EC2's")
+            for reservation in page["Reservations"]:
+                for each in map(ec2_instances.machine, reservation.get("Instances") or ()):
+                    if each.tags.get(CONTROLLER_TAG) == self._controller_id:
+                        found[each.id] = each
+            token = page.get("NextToken") or ""
+            if not token:
+                self._saw(found)
+                return list(found.values())
+            if time.monotonic() > deadline:
+                raise errors.Transient(f"{self._access.where}: a list took longer than {CALL_SECONDS:.0f} s")
+
+    # --- making -----------------------------------------------------------------------------------------------------
+    def prepare(self, requests: Sequence[LaunchRequest]) -> Sequence[str | errors.CloudError]:
+        return [""] * len(requests)
+
+    def create(self, requests: Sequence[LaunchRequest]) -> Sequence[Launched | errors.CloudError]:
+        deadline = time.monotonic() + CALL_SECONDS
+        outcomes: list[Launched | errors.CloudError] = []
+        for request in requests:
+            try:
+                outcomes.append(self._create(request, deadline))
+            except errors.CloudError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _create(self, request: LaunchRequest, deadline: float) -> Launched:
+        parameters = ec2_instances.parameters(request, self._controller_id)
+        self._check_time(deadline)
+        answer = self._call(lambda each: each.ec2.run_instances(**parameters), mutation=True)
+        machines = ec2_instances.launched(answer, request)
+        self._saw(each.id for each in machines)
+        return machines
+
+    def close(self, batch_id: str, fence: str) -> None:
+        """EC2 has no way to spend a token without a launch."""
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+    def delete(self, ids: Sequence[MachineId]) -> Sequence[errors.CloudError | None]:
+        deadline = time.monotonic() + CALL_SECONDS
+        outcomes: dict[MachineId, errors.CloudError | None] = {}
+        for chunk in _chunks(self._trusted(ids), _ENDED_AT_ONCE):
+            outcomes.update(self._end(chunk, deadline))
+        return [outcomes.get(each) for each in ids]
+
+    def _trusted(self, ids: Sequence[MachineId]) -> Sequence[MachineId]:
+        """Those that are this controller's, each once: shown as such lately, or looked at now."""
+        since = time.monotonic() - _TRUSTED_SECONDS
+        unseen = [each for each in dict.fromkeys(ids) if self._seen.get(each, 0.0) < since]
+        ours = self.describe(unseen) if unseen else {}
+        return [each for each in dict.fromkeys(ids) if each in ours or each not in unseen]
+
+    def _end(self, ids: Sequence[MachineId], deadline: float) -> dict[MachineId, errors.CloudError | None]:
+        """EC2 ends all of a call or none: those that it refuses are set aside, and the others asked for again."""
+        outcomes: dict[MachineId, errors.CloudError | None] = {}
+        waiting = [ids]
+        for _ in range(_END_TRIES):
+            if not waiting:
+                return outcomes
+            chunk = waiting.pop()
+            error = self._terminate(chunk, deadline)
+            settled = _settled(chunk, error)
+            outcomes.update(dict.fromkeys(settled, None if isinstance(error, errors.MachineNotFound) else error))
+            rest = [each for each in chunk if each not in settled]
+            middle = len(rest) if settled else len(rest) // 2
+            waiting += [half for half in (rest[:middle], rest[middle:]) if half]
+        left = errors.Transient(f"{self._access.where}: too many of the machines to end were refused; the others are asked for again")
+        return {**dict.fromkeys(ids, left), **outcomes}
+
+    def _terminate(self, ids: Sequence[MachineId], deadline: float) -> errors.CloudError | None:
+        try:
+            self._check_time(deadline)
+            self._call(lambda each: each.ec2.terminate_instances(InstanceIds=ids), mutation=True)
+        except errors.CloudError as error:
+            return error
+        return None
+
+    # --- one call ---------------------------------------------------------------------------------------------------
+    def _ask(self, call: Callable[[Clients], Any], key: str) -> Sequence[Any]:
+        """A read, and what it found under that key of the answer."""
+        answer: Mapping[str, Any] = self._read(call)
+        if key not in answer:
+            raise errors.Transient(f"{self._access.where}: the answer is none of EC2's")
+        return answer[key]
+
+    def _read(self, call: Callable[[Clients], T]) -> T:
+        """A read, made once more where the first failed at once."""
+        started = time.monotonic()
+        try:
+            return self._call(call, mutation=False)
+        except errors.Transient:
+            if time.monotonic() - started > _READ_AGAIN_SECONDS:
+                raise
+        return self._call(call, mutation=False)
+
+    def _call(self, call: Callable[[Clients], T], *, mutation: bool) -> T:
+        """One request. Raises CloudError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        try:
+            return call(self._connected())
+        except ClientError as error:
+            raise ec2_errors.answered(self._access.where, error, mutation=mutation) from error
+        except (BotoCoreError, ResponseParserError, *_UNREADABLE) as error:
+            raise ec2_errors.no_answer(self._access.where, error) from error
+
+    def _connected(self) -> Clients:
+        with self._lock:
+            if self._clients is None:
+                self._clients = ec2_access.clients(self._access)
+            return self._clients
+
+    def _check_time(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise errors.Transient(f"{self._access.where}: not sent, since the calls before it took {CALL_SECONDS:.0f} s")
+
+    def _saw(self, ids: Iterable[MachineId]) -> None:
+        """Remember these, and forget those of long ago."""
+        now = time.monotonic()
+        with self._lock:
+            for each in ids:
+                self._seen.pop(each, None)
+                self._seen[each] = now
+            while self._seen and self._seen[oldest := next(iter(self._seen))] < now - _TRUSTED_SECONDS:
+                del self._seen[oldest]
+
+
+def _page(filters: Sequence[FilterTypeDef], token: str) -> Callable[[Clients], DescribeInstancesResultTypeDef]:
+    if token:
+        return lambda each: each.ec2.describe_instances(Filters=filters, MaxResults=_PAGE, NextToken=token)
+    return lambda each: each.ec2.describe_instances(Filters=filters, MaxResults=_PAGE)
+
+
+def _settled(ids: Sequence[MachineId], error: errors.CloudError | None) -> Sequence[MachineId]:
+    """Those of which this answer says what became of them; none where it refuses some without naming them."""
+    if len(ids) > 1:
+        named = [each for each in ids if each in str(error)]
+        if named or isinstance(error, errors.MachineNotFound | errors.Invalid):
+            return named
+    return ids
+
+
+def _chunks(ids: Sequence[MachineId], size: int) -> Iterator[Sequence[MachineId]]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def open(config: CloudConfig) -> Ec2Driver:
+    """Open an account; nothing is asked yet. Raises Denied without credentials that may be used, Invalid."""
+    return Ec2Driver(ec2_access.access(config), config.controller_id)
+
+
+PLUGIN = CloudPlugin("ec2", Ec2Cloud, Ec2Machine, open)
+
+__all__ = ["PLUGIN", "Ec2Driver", "open"]

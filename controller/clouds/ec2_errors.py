@@ -1,0 +1,201 @@
+"""What EC2 and STS answer instead of doing what was asked, in the engine's words: one table.
+
+`controller.clouds.ec2` passes in whatever botocore raised; this module decides which of `controller.errors` it is and how it
+reads. Messages land in conditions, so they are one line, without request ids, object addresses or anything of the credentials.
+
+Codes: "Error codes for the Amazon EC2 API" (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html) and
+"Common error types" (https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html). The first says that 4xx is an error
+of the client's, which refuses the request: nothing was made. Of a 5xx nothing follows, save where the code itself says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from controller import errors
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_MESSAGE_LENGTH = 400
+#: The field named where nothing tells which it is.
+WHOLE = "ec2"
+
+#: The credentials. EC2's own words are not shown: some of them hold the key's id or the signature.
+_CREDENTIALS: dict[str, str] = {
+    "AuthFailure": "the access key is not accepted",
+    "InvalidClientTokenId": "there is no such access key",
+    "InvalidAccessKeyId": "there is no such access key",
+    "UnrecognizedClientException": "the access key or the session token is not accepted",
+    "SignatureDoesNotMatch": "the secret access key is not that of the access key",
+    "InvalidSignatureException": "the secret access key is not that of the access key",
+    "IncompleteSignature": "the access key or the secret access key is malformed",
+    "MissingAuthenticationToken": "the request was not signed",
+    "ExpiredToken": "the session token has expired",
+    "ExpiredTokenException": "the session token has expired",
+    "InvalidToken": "the session token is not accepted",
+    "RequestExpired": "the session token has expired, or the controller's clock is wrong",
+    "InvalidSecurity.RequestHasExpired": "the session token has expired, or the controller's clock is wrong",
+}
+#: In order; the first pattern that the code matches decides.
+_KINDS: tuple[tuple[type[errors.CloudError], tuple[str, ...]], ...] = (
+    (errors.TokenSpent, ("IdempotentParameterMismatch", "IdempotentInstanceTerminated")),
+    (errors.Throttled, ("RequestLimitExceeded", "*Throttl*", "TooManyRequests*", "SlowDown", "BandwidthLimitExceeded")),
+    # `Unsupported` is said of a type that the zone does not have; Karpenter (pkg/errors) counts it here too.
+    (errors.NoCapacity, ("Insufficient*", "*CapacityExceeded", "SpotMaxPriceTooLow", "Unsupported", "UnfulfillableCapacity")),
+    (errors.NoCapacity, ("VolumeTypeNotAvailableInZone",)),
+    # Permissions, and what the account's owner must do first.
+    (errors.Denied, ("UnauthorizedOperation", "AccessDenied*", "NotAuthorized", "OperationNotPermitted", "RegionDisabledException")),
+    (errors.Denied, ("OptInRequired", "Blocked", "PendingVerification")),
+    (errors.MachineNotFound, ("InvalidInstanceID*",)),
+    (
+        errors.Transient,
+        (
+            "Internal*",
+            "ServiceUnavailable",
+            "Unavailable",
+            "RequestTimeout*",
+            "InvalidPaginationToken",
+            "InvalidNextToken",
+            "ConcurrentTagAccess",
+        ),
+    ),
+)
+#: Limits that a field is over, and not the account.
+_OF_FIELD = ("TagLimitExceeded", "AttachmentLimitExceeded", "SecurityGroups*", "InvalidInterface*")
+_QUOTA = ("*LimitExceeded", "*CountExceeded", "VolumeIOPSLimit")
+#: What is wrong of a read too; other strange refusals of a read are asked again.
+_WRONG = ("UnsupportedOperation", "InvalidParameterCombination")
+#: Which of our fields a code is about.
+_FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("image", ("InvalidAMI*",)),
+    ("subnet", ("InvalidSubnet*", "MissingInput", "VPC*NotSpecified", "DefaultVpcDoesNotExist")),
+    ("securityGroups", ("InvalidSecurityGroup*", "InvalidGroup*", "SecurityGroup*")),
+    ("keyName", ("InvalidKey*",)),
+    ("instanceType", ("InvalidInstanceType*", "IncompatibleArchitecture*")),
+    ("iamInstanceProfile", ("InvalidIamInstanceProfile*",)),
+    ("rootVolume", ("BootForVolumeTypeUnsupported",)),
+    ("volumes", ("InvalidBlockDeviceMapping*", "InvalidVolume*", "UnknownVolumeType", "InvalidSnapshot*", "AttachmentLimitExceeded")),
+    ("volumes", ("EncryptedVolumesNotSupported", "CustomerKeyHasBeenRevoked", "InvalidDevice*")),
+    ("zone", ("InvalidZone*", "InvalidAvailabilityZone*")),
+    ("spot", ("InvalidSpot*", "LimitPriceExceeded")),
+    ("userData", ("InvalidUserData*",)),
+    ("tags", ("InvalidTag*", "TagLimitExceeded")),
+    ("publicAddress", ("InvalidInterface*", "InvalidNetworkInterface*")),
+)
+#: Which it is by the message, where the code says only that some parameter is wrong: words of RunInstances, in order.
+_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("iamInstanceProfile", ("iaminstanceprofile", "instance profile")),
+    ("instanceType", ("instancetype", "instance type")),
+    ("image", ("imageid",)),
+    ("zone", ("availabilityzone", "availability zone")),
+    ("subnet", ("subnet",)),
+    ("securityGroups", ("securitygroup", "security group", "groupid")),
+    ("keyName", ("keyname", "key pair")),
+    ("userData", ("user data", "userdata")),
+    ("volumes", ("blockdevice", "volume")),
+    ("spot", ("spot", "maxprice")),
+    ("publicAddress", ("associatepublicip",)),
+    ("tags", ("tag",)),
+)
+#: What botocore raises by itself, by the names of its classes, so that nothing of it is imported here.
+_NO_CREDENTIALS = {
+    "NoCredentialsError": "the AWS SDK found no credentials of the controller's own",
+    "PartialCredentialsError": "the AWS SDK found only a part of the controller's own credentials",
+    "CredentialRetrievalError": "the AWS SDK could not get the controller's own credentials",
+    "TokenRetrievalError": "the AWS SDK could not get the controller's own credentials",
+    "ProfileNotFound": "the profile that AWS_PROFILE names is in no configuration file of the controller",
+    "SSOError": "the controller's own AWS single sign-on has expired: log in again",
+}
+_NOT_EC2 = "the answer is none of EC2's"
+_NO_ANSWER = {
+    # Of an answer that is not as the API's description has it, botocore's parsers say so or trip over it.
+    **dict.fromkeys(("ResponseParserError", "LookupError", "ValueError", "TypeError", "AttributeError"), _NOT_EC2),
+    "ConnectTimeoutError": "connecting took too long",
+    "ReadTimeoutError": "the answer took too long",
+    "ConnectionClosedError": "the connection was closed without an answer",
+    "ProxyConnectionError": "the proxy could not be reached",
+    "SSLError": "TLS failed, or the certificate is not accepted",
+    "EndpointConnectionError": "it could not be reached",
+}
+
+
+def no_answer(where: str, error: Exception) -> errors.CloudError:
+    """What botocore raised without an answer that can be read; `where` is who was asked."""
+    names = [each.__name__ for each in type(error).__mro__]
+    for name in names:
+        if name in _NO_CREDENTIALS:
+            return errors.Denied(_NO_CREDENTIALS[name])
+        if name in _NO_ANSWER:
+            return errors.Transient(f"{where}: {_NO_ANSWER[name]}")
+    if "ParamValidationError" in names:
+        # Its own words hold the values, and user data may be one of them.
+        named = sorted(set(re.findall(r"parameter ([\w.\[\]]+),", str(error))))
+        return errors.Invalid(WHOLE, f"the AWS SDK refuses the parameters of the call: {', '.join(named)}".removesuffix(": "))
+    return errors.Transient(f"{where}: {names[0]}")
+
+
+def answered(where: str, error: ClientError, *, mutation: bool) -> errors.CloudError:
+    """An error answer of EC2's or STS's. A strange one that is the client's fault refuses a mutation; a read tries again."""
+    response: Mapping[str, Any] = error.response
+    said: Mapping[str, Any] = response.get("Error") or {}
+    code, words = str(said.get("Code") or "").removeprefix("Client.").removeprefix("Server."), str(said.get("Message") or "")
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    if code in _CREDENTIALS:
+        return errors.Denied(f"{code}: {_CREDENTIALS[code]}")
+    kind, message = _kind(code, status), f"{code}: {_line(words)}".removesuffix(": ")
+    if kind is errors.Throttled:
+        return errors.Throttled(message, _after_seconds(response))
+    if kind is errors.MachineNotFound:
+        return kind(f"{code}: {words}")  # Whole, because it may name many; it lands in no condition.
+    if kind is errors.NoCapacity:
+        # More sentences name the zones that have room at the moment: they would change from answer to answer.
+        return kind(message.partition(". ")[0])
+    if kind is not errors.Invalid:
+        return kind(f"{where}: {message}") if kind is errors.Transient else kind(message)
+    field = _field(code, words)
+    if mutation or field != WHOLE or _matches(code, _WRONG):
+        return errors.Invalid(field, message)
+    return errors.Transient(f"{where}: {message}")
+
+
+def _kind(code: str, status: int) -> type[errors.CloudError]:
+    for kind, patterns in _KINDS:
+        if _matches(code, patterns):
+            return kind
+    if _matches(code, _QUOTA) and not _matches(code, _OF_FIELD):
+        return errors.QuotaExceeded
+    if status == 429:
+        return errors.Throttled
+    # An error without a word of EC2's is a proxy's or a web server's, and says nothing of what EC2 did.
+    return errors.Transient if status >= 500 or not code[:1].isalpha() else errors.Invalid
+
+
+def _field(code: str, words: str) -> str:
+    for field, patterns in _FIELDS:
+        if _matches(code, patterns):
+            return field
+    words = words.lower()
+    return next((field for field, some in _WORDS if any(word in words for word in some)), WHOLE)
+
+
+def _matches(code: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(code, each) for each in patterns)
+
+
+def _line(text: str) -> str:
+    """One line that is the same for the same fault: what changes with each answer is cut off."""
+    text = re.split(r"Encoded authorization failure message|\(?Request ?ID:?", text, maxsplit=1, flags=re.IGNORECASE)[0]
+    text = " ".join(text.split()).rstrip(" .(")
+    return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"
+
+
+def _after_seconds(response: Mapping[str, Any]) -> float | None:
+    said = str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
+    return float(said) if said.isdecimal() else None
+
+
+__all__ = ["WHOLE", "answered", "no_answer"]

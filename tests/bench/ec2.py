@@ -1,0 +1,207 @@
+"""A fleet on EC2 as it publishes itself: the `ec2` driver and boto3 against the light EC2, its token buckets and its lag, in virtual time.
+
+`measure` runs in a process of its own. The driver's calls are made in the loop's thread and the light EC2 answers in others, so the
+processor's time of the loop's thread is the controller's whole, boto3 included, and nothing of the cloud's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.engine import metrics
+from controller.ports import Key
+from tests.bench import scale, shapes
+from tests.bench.counting import CountingStore
+from tests.bench.makespan import BOOT_SECONDS
+from tests.bench.shapes import NAME, Shape
+from tests.simulated import loop, on_ec2
+from tests.simulated.ec2 import LightEc2, serve
+from tests.simulated.harness import System, put
+from tests.simulated.loop import Clock
+from tests.simulated.world import NEVER, Settings, World
+
+#: After so long without a change the lists come at their slowest (design section 6); then so long is watched.
+QUIET_SECONDS, IDLE_SECONDS = 660.0, 900.0
+HEALTH_SECONDS = (5.0, 15.0)
+TERMINATING_SECONDS = 30.0
+#: EC2's published buckets (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html): requests of RunInstances.
+_RUN_CAPACITY, _RUN_PER_SECOND = 5.0, 2.0
+_LIMIT_SECONDS = 7200.0
+_READING = ("Describe", "Get")
+_ALIKE = "#cloud-config\nwrite_files:\n- {path: /etc/name, content: alike}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What was done in a stretch of virtual time. A list counts once, `pages` are its calls."""
+
+    calls: dict[str, int]
+    lists: int
+    throttled: int
+    writes: int
+    events: int
+    cpu_seconds: float
+    seconds: float
+
+    @property
+    def mutating(self) -> int:
+        return sum(number for action, number in self.calls.items() if not action.startswith(_READING))
+
+    @property
+    def pages(self) -> int:
+        return self.calls.get("DescribeInstances", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One run. `longest` is the longest time of a machine from its making until it serves, `launched` when the last was made."""
+
+    instances: int
+    alike: bool
+    up: Stretch
+    longest: float
+    launched: float
+    #: When how many were Ready, in seconds since the documents were applied.
+    ready: list[tuple[float, int]]
+    idle: Stretch
+    restart: Stretch
+    down: Stretch
+    rss_before: float
+    rss_after: float
+
+    @property
+    def bound(self) -> float:
+        """The seconds that EC2's own bucket of requests makes so many launches take."""
+        return max(0.0, (self.instances - _RUN_CAPACITY) / _RUN_PER_SECOND) if not self.alike else 0.0
+
+
+def measure(number: int, alike: int) -> dict[str, Any]:
+    """One service of so many machines, alike or each told its own name; a `Fleet` as JSON."""
+    settings = Settings(
+        boot_seconds=lambda rng: rng.uniform(*BOOT_SECONDS),
+        health_seconds=lambda rng: rng.uniform(*HEALTH_SECONDS),
+        terminating_seconds=TERMINATING_SECONDS,
+        lag_seconds=2.0,
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        clock = Clock()
+        light = LightEc2(World(clock, settings=settings))
+        light.behaviour.throttles = True
+        system = System(Path(directory) / "state.db", clock)
+        with serve(light) as endpoint:
+            on_ec2.on_ec2(system, light, endpoint)
+            return asdict(loop.run(_Bench(system, shapes.flat(1, number), alike=bool(alike)).run(), clock=clock))
+
+
+class _Bench:
+    def __init__(self, system: System, shape: Shape, *, alike: bool) -> None:
+        self._system = system
+        self._shape = shape
+        self._alike = alike
+        self._store: CountingStore | None = None
+        system.wrap_store = self._counted
+
+    def _counted(self, store: Any) -> CountingStore:
+        self._store = CountingStore(store)
+        return self._store
+
+    async def run(self) -> Fleet:
+        system = self._system
+        system.start()
+        await asyncio.sleep(5.0)
+        before = scale.rss_mib()
+        begun, ready = self._begin(), list[tuple[float, int]]()
+        for document in system.documents(self._documents()):
+            await put(system.store, document)
+        applied = system.clock()
+        while not system.ready():
+            assert system.clock() < applied + _LIMIT_SECONDS, system.picture()
+            await asyncio.sleep(0.5)
+            now = sum(1 for each in system.engine.objects.list("Instance") if "readyTime" in each.get("status", {}))
+            if not ready or ready[-1][1] != now:
+                ready.append((round(system.clock() - applied, 1), now))
+        up, after = self._since(begun), scale.rss_mib()
+        await asyncio.sleep(QUIET_SECONDS)
+        begun = self._begin()
+        await asyncio.sleep(IDLE_SECONDS)
+        idle = self._since(begun)
+        await system.crash()
+        system.start()
+        begun = self._begin()
+        await system.engine.synced.wait()
+        await system.engine.verified(NAME)
+        seconds = system.clock() - begun.at
+        await asyncio.sleep(60.0)  # what a restart would change it may change later too
+        restart = self._since(begun, seconds)
+        machines = list(system.world.machines.values())
+        begun = self._begin()
+        key = Key("Infrastructure", "default", NAME)
+        await system.store.delete(key, uid=(await system.store.get(key))["metadata"]["uid"])
+        await system.wait(system.gone, _LIMIT_SECONDS)
+        down = self._since(begun)
+        assert all(each.ended < NEVER for each in machines)
+        await system.crash()
+        return Fleet(
+            instances=len(machines),
+            alike=self._alike,
+            up=up,
+            longest=max(each.healthy - each.created for each in machines),
+            launched=max(each.created for each in machines) - applied,
+            ready=ready,
+            idle=idle,
+            restart=restart,
+            down=down,
+            rss_before=before,
+            rss_after=after,
+        )
+
+    def _documents(self) -> list[Any]:
+        found = shapes.documents(self._shape)
+        if self._alike:
+            found[1]["spec"]["context"]["cloudInit"]["template"] = _ALIKE
+        return found
+
+    def _begin(self) -> _Begun:
+        assert self._store is not None
+        self._store.reset()
+        return _Begun(self._system.world.counts(), _lists(), _throttled(self._system), time.thread_time(), self._system.clock())
+
+    def _since(self, begun: _Begun, seconds: float | None = None) -> Stretch:
+        store, system = self._store, self._system
+        assert store is not None
+        return Stretch(
+            calls=dict(sorted((system.world.counts() - begun.calls).items())),
+            lists=_lists() - begun.lists,
+            throttled=_throttled(system) - begun.throttled,
+            writes=store.writes.total(),
+            events=store.events,
+            cpu_seconds=time.thread_time() - begun.cpu,
+            seconds=system.clock() - begun.at if seconds is None else seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    calls: Counter[str]
+    lists: int
+    throttled: int
+    cpu: float
+    at: float
+
+
+def _lists() -> int:
+    labels = {"kind": "ec2", "action": "list", "result": "ok"}
+    return int(metrics.REGISTRY.get_sample_value("occopus_cloud_calls_total", labels) or 0)
+
+
+def _throttled(system: System) -> int:
+    return sum(1 for each in system.world.ledger if each.outcome == "RequestLimitExceeded")
+
+
+__all__ = ["IDLE_SECONDS", "TERMINATING_SECONDS", "Fleet", "Stretch", "measure"]

@@ -1,0 +1,336 @@
+"""What the ec2 driver asks of EC2, how often, and what it makes of answers late, strange or lost; on the light EC2."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import replace
+
+import pytest
+
+from controller import errors
+from controller.clouds import ec2_access
+from controller.ports import CALL_SECONDS, CONTROLLER_TAG, Account, MachineId, MachineState
+from tests.simulated.ec2 import Garbage, Hang, Refusal
+from tests.simulated.world import NEVER
+from tests.unit.clouds.ec2 import KEYS, SPEC, Cloud, launch, request, served
+
+_UNKNOWN = MachineId("i-0123456789abcdef0")
+
+
+@pytest.fixture
+def cloud() -> Generator[Cloud]:
+    with served() as each:
+        yield each
+
+
+def _from_call(number: int) -> Callable[[str], bool]:
+    """Of a fault: true from that call on."""
+    seen = iter(range(1000))
+    return lambda token: next(seen) >= number
+
+
+def _instance(inside: str, state: str = "<code>16</code><name>running</name>") -> Garbage:
+    """A list of one instance, which has that inside."""
+    item = f"<item><instanceId>i-0123456789abcdef0</instanceId><instanceState>{state}</instanceState>{inside}</item>"
+    return Garbage(
+        f"<DescribeInstancesResponse><reservationSet><item><instancesSet>{item}</instancesSet></item></reservationSet>"
+        "</DescribeInstancesResponse>".encode()
+    )
+
+
+# --- whose machines -------------------------------------------------------------------------------------------------
+def test_the_account_is_that_of_the_keys(cloud: Cloud) -> None:
+    assert cloud.open().identity() == Account("ec2", "111111111111", "eu-west-1", cloud.endpoint)
+    other = cloud.open(secret={**KEYS, "AWS_ACCESS_KEY_ID": "AKIDOTHER"})
+    assert other.identity().id == "222222222222"
+
+
+def test_keys_that_are_not_known_or_have_expired_are_denied(cloud: Cloud) -> None:
+    strange = cloud.open(secret={**KEYS, "AWS_ACCESS_KEY_ID": "AKIDSTRANGE"})
+    cloud.light.expired.add("AKIDMAIN")
+    expired = cloud.open()
+    for call in (strange.identity, strange.list, expired.identity, expired.list, lambda: expired.resolve(SPEC)):
+        with pytest.raises(errors.Denied) as caught:
+            call()
+        assert not any(each in str(caught.value) for each in KEYS.values())
+
+
+def test_an_answer_without_an_account_is_none(cloud: Cloud) -> None:
+    cloud.world.fail("GetCallerIdentity", Garbage(), times=2)
+    with pytest.raises(errors.Transient):
+        cloud.open().identity()
+
+
+# --- lists ----------------------------------------------------------------------------------------------------------
+def test_a_list_is_all_pages(cloud: Cloud) -> None:
+    ids = cloud.insert(450)
+    cloud.insert(3, "theirs")
+    assert [each.id for each in cloud.open().list()] == ids
+    assert len(cloud.calls("DescribeInstances")) == 3
+
+
+@pytest.mark.parametrize("page", [pytest.param(0, id="first"), pytest.param(1, id="second"), pytest.param(2, id="last")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(errors.Transient("cut"), id="no answer"),
+        pytest.param(Garbage(), id="a page of a web server"),
+        pytest.param(Garbage(b'<?xml version="1.0"?><DescribeInstancesResponse><reservationSet>'), id="cut off"),
+        pytest.param(Garbage(b""), id="empty"),
+        pytest.param(_instance("<amiLaunchIndex>first</amiLaunchIndex>"), id="an index that is no number"),
+        pytest.param(_instance("<amiLaunchIndex>0</amiLaunchIndex><launchTime>now</launchTime>"), id="a time that is none"),
+        pytest.param(_instance("<amiLaunchIndex>0</amiLaunchIndex>", "<name/>"), id="no state"),
+        pytest.param(_instance(""), id="no index"),
+        pytest.param(Garbage(b"no such page", 404), id="a web server's error"),
+        pytest.param(Refusal("InternalError", status=500), id="EC2's trouble"),
+        pytest.param(Refusal("InvalidPaginationToken"), id="a page that EC2 forgot"),
+        pytest.param(Refusal("Strange", "never heard of"), id="strange"),
+    ],
+)
+def test_a_list_of_which_a_page_is_missing_is_none(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, error: errors.CloudError, page: int
+) -> None:
+    monkeypatch.setattr("controller.clouds.ec2._PAGE", 5)
+    cloud.insert(12)
+    cloud.world.fail("DescribeInstances", error, times=NEVER, where=_from_call(page))
+    with pytest.raises(errors.Transient):
+        cloud.open().list()
+
+
+def test_a_read_is_asked_once_more_and_a_throttled_one_is_not(cloud: Cloud) -> None:
+    ids = cloud.insert(2)
+    driver = cloud.open()
+    cloud.world.fail("DescribeInstances", errors.Transient("cut"))
+    assert [each.id for each in driver.list()] == ids
+    cloud.world.fail("DescribeInstances", errors.Throttled("slow"))
+    with pytest.raises(errors.Throttled):
+        driver.list()
+    assert [each.outcome for each in cloud.calls("DescribeInstances")] == ["Transient", "ok", "Throttled"]
+
+
+def test_describe_asks_by_id_in_chunks_and_gives_what_there_is(cloud: Cloud) -> None:
+    ids, theirs = cloud.insert(250), cloud.insert(1, "theirs")
+    found = cloud.open().describe([*ids, _UNKNOWN, *theirs, MachineId("no id"), ids[0]])
+    assert set(found) == set(ids)
+    assert len(cloud.calls("DescribeInstances")) == 2
+
+
+def test_every_state_is_told_and_why(cloud: Cloud) -> None:
+    ids = cloud.insert(7)
+    cloud.clock.seconds += 100
+    running, stopping, stopped, ending, ended, spot, strange = ids
+    cloud.world.settings.stopping_seconds = 5
+    cloud.world.stop(stopping)
+    cloud.world.settings.stopping_seconds = 0
+    cloud.world.stop(stopped)
+    cloud.world.terminate(ending)
+    cloud.world.kill(ended)
+    cloud.light.interrupt(spot)
+    cloud.world.machines[strange].strange_state = "hibernating"
+    (pending,) = cloud.insert(1)
+    shown = {each.id: each for each in cloud.open().list()}
+    assert {id: each.state for id, each in shown.items()} == {
+        running: MachineState.RUNNING,
+        stopping: MachineState.STOPPING,
+        stopped: MachineState.STOPPED,
+        ending: MachineState.SHUTTING_DOWN,
+        ended: MachineState.TERMINATED,
+        spot: MachineState.SHUTTING_DOWN,
+        strange: MachineState.UNKNOWN,
+        pending: MachineState.PENDING,
+    }
+    assert shown[strange].state_text == "hibernating"
+    assert shown[spot].message.startswith("Server.SpotInstanceTermination")
+    assert shown[ended].message.startswith("Client.UserInitiatedShutdown")
+    assert shown[running].message == shown[pending].message == ""
+
+
+# --- launches -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(errors.Transient("cut"), errors.Transient, id="no answer"),
+        pytest.param(Garbage(), errors.Transient, id="a page of a web server"),
+        pytest.param(Garbage(b"<RunInstancesResponse><instancesSet/></RunInstancesResponse>"), errors.Transient, id="no machines"),
+        pytest.param(Garbage(b"forbidden", 403), errors.Transient, id="a proxy's refusal"),
+        pytest.param(errors.Throttled("slow"), errors.Throttled, id="throttled"),
+        pytest.param(errors.NoCapacity("none"), errors.NoCapacity, id="no capacity"),
+        pytest.param(errors.QuotaExceeded("none"), errors.QuotaExceeded, id="quota"),
+        pytest.param(errors.Denied("no"), errors.Denied, id="denied"),
+        pytest.param(errors.Invalid("x", "y"), errors.Invalid, id="invalid"),
+        pytest.param(Refusal("IdempotentParameterMismatch"), errors.TokenSpent, id="mismatch"),
+        pytest.param(Refusal("Strange", "never heard of"), errors.Invalid, id="a strange refusal"),
+        pytest.param(Refusal("Strange", "never heard of", 500), errors.Transient, id="a strange fault"),
+    ],
+)
+def test_a_launch_is_sent_once_and_its_refusal_told(cloud: Cloud, answer: errors.CloudError, kind: type[errors.CloudError]) -> None:
+    driver = cloud.open()
+    wanted = request(driver.resolve(SPEC))
+    cloud.world.fail("RunInstances", answer)
+    (outcome,) = driver.create([wanted])
+    assert type(outcome) is kind
+    assert len(cloud.calls("RunInstances")) == 1
+    assert cloud.world.machines == {}
+
+
+def test_a_launch_whose_reply_was_lost_is_found_by_the_same_call(cloud: Cloud) -> None:
+    driver = cloud.open()
+    wanted = request(driver.resolve(SPEC), count=3)
+    cloud.world.fail("RunInstances", errors.Transient("cut"), after=True)
+    assert isinstance(driver.create([wanted])[0], errors.Transient)
+    (outcome,) = cloud.open().create([wanted])
+    assert isinstance(outcome, tuple)
+    assert {each.id for each in outcome} == set(cloud.world.machines)
+    assert [each.identity.index for each in outcome] == [0, 1, 2]
+
+
+def test_a_call_that_hangs_ends_by_itself(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ec2_access.CONNECT_SECONDS + ec2_access.READ_SECONDS < CALL_SECONDS
+    monkeypatch.setattr(ec2_access, "READ_SECONDS", 0.2)
+    driver = cloud.open()
+    wanted = request(driver.resolve(SPEC))
+    hang = Hang()
+    cloud.world.fail("RunInstances", hang)
+    (outcome,) = driver.create([wanted])
+    hang.release()
+    assert isinstance(outcome, errors.Transient)
+
+
+def test_one_call_makes_a_hundred(cloud: Cloud) -> None:
+    machines = launch(cloud.open(), count=100)
+    assert len({each.id for each in machines}) == 100
+    assert {each.name for each in machines} == {"shop-web"}
+    assert cloud.world.counts() == {"DescribeImages": 1, "DescribeSubnets": 1, "RunInstances": 1}
+
+
+def test_nothing_that_is_wrong_in_itself_is_sent(cloud: Cloud) -> None:
+    driver = cloud.open()
+    outcomes = driver.create([request(SPEC), request(driver.resolve(SPEC), "x" * 65), request(driver.resolve(SPEC), count=101)])
+    assert [type(each) for each in outcomes] == [errors.Invalid] * 3
+    assert cloud.calls("RunInstances") == []
+
+
+# --- ends -----------------------------------------------------------------------------------------------------------
+def _going(cloud: Cloud) -> set[MachineId]:
+    return {each.id for each in cloud.world.machines.values() if each.ending <= cloud.clock()}
+
+
+def test_machines_are_ended_by_hundreds(cloud: Cloud) -> None:
+    ids = cloud.insert(250)
+    driver = cloud.open()
+    driver.list()
+    assert driver.delete(ids) == [None] * 250
+    assert _going(cloud) == set(ids)
+    assert [len(each.ids) for each in cloud.calls("TerminateInstances")] == [100, 100, 50]
+    assert len(cloud.calls("DescribeInstances")) == 2
+
+
+def test_what_was_not_listed_lately_is_looked_at_before_it_is_ended(cloud: Cloud) -> None:
+    ids, theirs = cloud.insert(2), cloud.insert(1, "theirs")
+    assert cloud.open().delete([*ids, *theirs, _UNKNOWN]) == [None] * 4
+    assert _going(cloud) == set(ids)
+
+
+def test_a_machine_whose_tag_was_taken_away_is_not_ended(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    (id,) = cloud.insert(1)
+    driver = cloud.open()
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    driver.list()
+    del cloud.world.machines[id].tags[CONTROLLER_TAG]
+    now[0] += 61
+    assert driver.delete([id]) == [None]
+    assert _going(cloud) == set()
+
+
+@pytest.mark.parametrize("gone", [pytest.param(1, id="one"), pytest.param(40, id="forty"), pytest.param(100, id="all")])
+def test_those_that_are_gone_do_not_keep_the_others(cloud: Cloud, gone: int) -> None:
+    ids = cloud.insert(100)
+    driver = cloud.open()
+    driver.list()
+    for each in ids[::-1][:gone]:
+        cloud.world.forget(each)
+    assert driver.delete(ids) == [None] * 100
+    assert _going(cloud) == set(ids)
+    assert len(cloud.calls("TerminateInstances")) <= 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "most"),
+    [
+        pytest.param(Refusal("OperationNotPermitted", "The instance '{}' may not be terminated."), errors.Denied, 2, id="named"),
+        pytest.param(Refusal("IncorrectInstanceState", "Some instance cannot."), errors.Invalid, 20, id="not named"),
+    ],
+)
+def test_one_that_is_refused_does_not_keep_the_others(cloud: Cloud, refusal: Refusal, kind: type[errors.CloudError], most: int) -> None:
+    ids = cloud.insert(100)
+    kept = ids[70]
+    driver = cloud.open()
+    driver.list()
+    worded = Refusal(refusal.code, refusal.message.format(kept), refusal.status)
+    cloud.world.fail("TerminateInstances", worded, times=NEVER, where=lambda named: kept in named)
+    outcomes = dict(zip(ids, driver.delete(ids), strict=True))
+    assert type(outcomes.pop(kept)) is kind
+    assert set(outcomes.values()) == {None}
+    assert _going(cloud) == set(ids) - {kept}
+    assert len(cloud.calls("TerminateInstances")) <= most
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        pytest.param(errors.Throttled("slow"), errors.Throttled, id="throttled"),
+        pytest.param(errors.Transient("cut"), errors.Transient, id="no answer"),
+        pytest.param(errors.Denied("no"), errors.Denied, id="denied"),
+    ],
+)
+def test_what_is_refused_as_a_whole_is_not_asked_again(cloud: Cloud, error: errors.CloudError, kind: type[errors.CloudError]) -> None:
+    ids = cloud.insert(50)
+    driver = cloud.open()
+    driver.list()
+    cloud.world.fail("TerminateInstances", error)
+    assert {type(each) for each in driver.delete(ids)} == {kind}
+    assert len(cloud.calls("TerminateInstances")) == 1
+    assert driver.delete(ids) == [None] * 50
+
+
+def test_too_many_refusals_are_left_for_the_next_time(cloud: Cloud) -> None:
+    ids = cloud.insert(100)
+    driver = cloud.open()
+    driver.list()
+    cloud.world.fail("TerminateInstances", Refusal("IncorrectInstanceState", "Some instance cannot."), times=NEVER)
+    outcomes = driver.delete(ids)
+    assert {type(each) for each in outcomes} == {errors.Invalid, errors.Transient}
+    assert len(cloud.calls("TerminateInstances")) == 20
+
+
+# --- console --------------------------------------------------------------------------------------------------------
+def test_the_console_of_a_machine_that_is_not_on_nitro(cloud: Cloud) -> None:
+    (id,) = cloud.insert(1)
+    cloud.clock.seconds += 100
+    cloud.world.fail("GetConsoleOutput", Refusal("UnsupportedOperation", "This instance type does not support retrieving the latest"))
+    assert "booted" in cloud.open().console(id)
+    assert [each.outcome for each in cloud.calls("GetConsoleOutput")] == ["UnsupportedOperation", "ok"]
+
+
+def test_of_a_long_console_the_tail_is_shown(cloud: Cloud) -> None:
+    (id,) = cloud.insert(1)
+    cloud.clock.seconds += 100
+    cloud.world.machines[id].name = "é" * 64 * 1024
+    text = cloud.open().console(id)
+    assert len(text.encode()) <= 64 * 1024
+    assert text.endswith("user data\n")
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+def test_neither_keys_nor_user_data_are_logged(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    secret = {**KEYS, "AWS_SESSION_TOKEN": "t0k3n-c4n4ry"}
+    driver = cloud.open(secret=secret)
+    caplog.set_level(logging.DEBUG)
+    wanted = replace(request(driver.resolve(SPEC)), user_data=b"p455w0rd")
+    driver.create([wanted])
+    assert caplog.records, "urllib3 says at least that it connects"
+    for each in ("c4n4ry", "p455w0rd", base64.b64encode(b"p455w0rd").decode()):
+        assert each not in caplog.text

@@ -1,0 +1,182 @@
+"""The table of EC2's errors: each code, what it says to the engine, and that its words stand still."""
+
+from __future__ import annotations
+
+import pytest
+from botocore import exceptions
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+
+from controller import errors
+from controller.clouds import ec2_errors
+from controller.clouds.ec2_errors import WHOLE
+
+
+def _answered(code: str, message: str = "x", status: int = 400, *, mutation: bool = True) -> errors.CloudError:
+    metadata = {"HTTPStatusCode": status, "RequestId": "r-1", "HTTPHeaders": {"retry-after": "7"}, "HostId": "", "RetryAttempts": 0}
+    answer = ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}, "RunInstances")  # pyright: ignore[reportArgumentType] -- as botocore makes it
+    return ec2_errors.answered("EC2 in eu-west-1", answer, mutation=mutation)
+
+
+_CODES: dict[type[errors.CloudError], tuple[str, ...]] = {
+    errors.Throttled: (
+        *("RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "RequestThrottledException"),
+        *("EC2ThrottledException", "TooManyRequestsException", "SlowDown", "BandwidthLimitExceeded"),
+    ),
+    errors.NoCapacity: (
+        *("InsufficientInstanceCapacity", "InsufficientHostCapacity", "InsufficientReservedInstanceCapacity", "InsufficientCapacity"),
+        *("InsufficientCapacityOnHost", "InsufficientFreeAddressesInSubnet", "InsufficientAddressCapacity", "InsufficientVolumeCapacity"),
+        *("ReservationCapacityExceeded", "SpotMaxPriceTooLow", "UnfulfillableCapacity", "Unsupported", "VolumeTypeNotAvailableInZone"),
+    ),
+    errors.QuotaExceeded: (
+        *("InstanceLimitExceeded", "VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "ResourceLimitExceeded", "ResourceCountExceeded"),
+        *("VolumeLimitExceeded", "MaxIOPSLimitExceeded", "VolumeIOPSLimit", "NetworkInterfaceLimitExceeded", "AddressLimitExceeded"),
+        "PrivateIpAddressLimitExceeded",
+    ),
+    errors.Denied: (
+        *("AuthFailure", "UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "InvalidClientTokenId", "RequestExpired"),
+        *("UnrecognizedClientException", "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken", "ExpiredToken"),
+        *("ExpiredTokenException", "OptInRequired", "PendingVerification", "Blocked", "InvalidSecurity.RequestHasExpired"),
+        *("OperationNotPermitted", "RegionDisabledException", "Client.AuthFailure"),
+    ),
+    errors.TokenSpent: ("IdempotentParameterMismatch", "IdempotentInstanceTerminated", "Client.IdempotentParameterMismatch"),
+    errors.MachineNotFound: ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceID"),
+    errors.Transient: (
+        *("InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable", "Unavailable", "Server.InternalError"),
+        *("RequestTimeout", "InvalidPaginationToken", "InvalidNextToken", "ConcurrentTagAccess", "503", "403", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [pytest.param(code, kind, id=code or "none") for kind, codes in _CODES.items() for code in codes]
+)
+@pytest.mark.parametrize("status", [pytest.param(400, id="as the client's"), pytest.param(500, id="as the server's")])
+def test_what_a_code_means(code: str, kind: type[errors.CloudError], status: int) -> None:
+    assert type(_answered(code, status=status)) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "field"),
+    [
+        pytest.param("InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist", "image", id="image"),
+        pytest.param("InvalidAMIID.Unavailable", "x", "image", id="image not there yet"),
+        pytest.param("InvalidSubnetID.NotFound", "x", "subnet", id="subnet"),
+        pytest.param("MissingInput", "No subnets found for the default VPC", "subnet", id="no default subnet"),
+        pytest.param("VPCIdNotSpecified", "No default VPC for this user", "subnet", id="no default VPC"),
+        pytest.param("InvalidGroup.NotFound", "x", "securityGroups", id="group"),
+        pytest.param("InvalidSecurityGroupID.NotFound", "x", "securityGroups", id="group's id"),
+        pytest.param("SecurityGroupsPerInterfaceLimitExceeded", "x", "securityGroups", id="groups, too many"),
+        pytest.param("InvalidKeyPair.NotFound", "x", "keyName", id="key"),
+        pytest.param("InvalidParameterValue", "Invalid value 't9.tiny' for InstanceType.", "instanceType", id="type"),
+        pytest.param(
+            "InvalidParameterValue",
+            "The architecture 'arm64' of the specified instance type does not match the architecture 'x86_64' of the specified AMI",
+            "instanceType",
+            id="architecture",
+        ),
+        pytest.param(
+            *("InvalidParameterValue", "Value (web) for parameter iamInstanceProfile.name is invalid.", "iamInstanceProfile"), id="profile"
+        ),
+        pytest.param("InvalidIamInstanceProfileArn.Malformed", "x", "iamInstanceProfile", id="profile's ARN"),
+        pytest.param("InvalidBlockDeviceMapping", "Volume of size 4GB is smaller than snapshot", "volumes", id="volume"),
+        pytest.param("AttachmentLimitExceeded", "x", "volumes", id="volumes, too many"),
+        pytest.param("InvalidParameterValue", "Invalid availability zone: [eu-west-1z]", "zone", id="zone"),
+        pytest.param("InvalidParameterValue", "User data is limited to 16384 bytes", "userData", id="user data"),
+        pytest.param("InvalidSpotFleetRequestConfig", "x", "spot", id="spot"),
+        pytest.param("TagLimitExceeded", "x", "tags", id="tags"),
+        pytest.param("InvalidParameterCombination", "x", WHOLE, id="no word of which"),
+        pytest.param("Strange", "x", WHOLE, id="never heard of"),
+    ],
+)
+def test_a_refusal_names_our_field(code: str, message: str, field: str) -> None:
+    refused = _answered(code, message)
+    assert isinstance(refused, errors.Invalid)
+    assert (refused.field, refused.why) == (field, f"{code}: {message.rstrip('.')}")
+
+
+def test_a_strange_refusal_of_a_read_is_asked_again() -> None:
+    assert isinstance(_answered("Strange", mutation=False), errors.Transient)
+    assert isinstance(_answered("InvalidAMIID.NotFound", mutation=False), errors.Invalid)
+    assert isinstance(_answered("UnsupportedOperation", mutation=False), errors.Invalid)
+    assert isinstance(_answered("Strange", status=429, mutation=False), errors.Throttled)
+
+
+def test_how_long_to_wait_is_told() -> None:
+    throttled = _answered("RequestLimitExceeded", status=503)
+    assert isinstance(throttled, errors.Throttled)
+    assert throttled.after_seconds == 7
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "second"),
+    [
+        pytest.param(
+            "UnauthorizedOperation",
+            "You are not authorized to perform this operation. User: arn:aws:iam::1:user/x is not authorized to perform:"
+            " ec2:RunInstances. Encoded authorization failure message: 4GIOHlTkIaWHQ",
+            "You are not authorized to perform this operation. User: arn:aws:iam::1:user/x is not authorized to perform:"
+            " ec2:RunInstances. Encoded authorization failure message: 9-fQz",
+            id="denied",
+        ),
+        pytest.param("Strange", "No.  (Request ID: 1a2b)", "No.\n(Request ID: 3c4d)", id="request id"),
+        pytest.param(
+            "InsufficientInstanceCapacity",
+            "We currently do not have sufficient t3.small capacity in eu-west-1a. You can get it in eu-west-1b.",
+            "We currently do not have sufficient t3.small capacity in eu-west-1a. You can get it in eu-west-1c.",
+            id="capacity",
+        ),
+    ],
+)
+def test_the_same_fault_reads_the_same_each_time(code: str, first: str, second: str) -> None:
+    words = str(_answered(code, first))
+    assert words == str(_answered(code, second))
+    assert len(words) > len(code) + 4
+    assert "\n" not in words
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=code) for code in ("IncompleteSignature", "AuthFailure", "SignatureDoesNotMatch")])
+def test_what_is_said_of_credentials_shows_none(code: str) -> None:
+    message = "Authorization=AWS4-HMAC-SHA256 Credential=AKIDMAIN/20290101/eu-west-1, Signature=0a1b2c"
+    words = str(_answered(code, message))
+    assert "AKIDMAIN" not in words
+    assert "0a1b2c" not in words
+
+
+def test_a_message_is_not_endless() -> None:
+    assert len(str(_answered("Strange", "x" * 10_000))) < 500
+
+
+_URL = "https://ec2.eu-west-1.amazonaws.com/"
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        pytest.param(exceptions.EndpointConnectionError(endpoint_url=_URL, error=OSError()), errors.Transient, id="unreachable"),
+        pytest.param(exceptions.ConnectTimeoutError(endpoint_url=_URL), errors.Transient, id="connect timeout"),
+        pytest.param(exceptions.ReadTimeoutError(endpoint_url=_URL), errors.Transient, id="read timeout"),
+        pytest.param(exceptions.ConnectionClosedError(endpoint_url=_URL), errors.Transient, id="closed"),
+        pytest.param(exceptions.SSLError(endpoint_url=_URL, error=OSError()), errors.Transient, id="TLS"),
+        pytest.param(exceptions.ProxyConnectionError(proxy_url="http://me:secret@proxy"), errors.Transient, id="proxy"),
+        pytest.param(exceptions.HTTPClientError(error=object()), errors.Transient, id="some other"),
+        pytest.param(ResponseParserError("no element found"), errors.Transient, id="unreadable"),
+        pytest.param(KeyError("GetCallerIdentityResult"), errors.Transient, id="unreadable in another way"),
+        pytest.param(exceptions.NoCredentialsError(), errors.Denied, id="no credentials"),
+        pytest.param(exceptions.PartialCredentialsError(provider="env", cred_var="x"), errors.Denied, id="half credentials"),
+        pytest.param(exceptions.CredentialRetrievalError(provider="x", error_msg="x"), errors.Denied, id="credentials not to be had"),
+        pytest.param(exceptions.ProfileNotFound(profile="x"), errors.Denied, id="no profile"),
+        pytest.param(exceptions.UnauthorizedSSOTokenError(), errors.Denied, id="single sign-on"),
+        pytest.param(
+            exceptions.ParamValidationError(report="Invalid type for parameter UserData, value: secret\nUnknown parameter in input: x"),
+            *(errors.Invalid,),
+            id="parameters",
+        ),
+    ],
+)
+def test_what_no_answer_means(raised: Exception, kind: type[errors.CloudError]) -> None:
+    found = ec2_errors.no_answer("EC2 in eu-west-1", raised)
+    assert type(found) is kind
+    assert "\n" not in str(found)
+    assert " at 0x" not in str(found)
+    assert "secret" not in str(found)
