@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Roll-ups into groups and Infrastructures are made at most so often (design section 4).
 ROLL_UP_SECONDS = 1.0
+#: Of more than so many objects they are made half as often: a large fleet that comes up moves them all the time.
+_MANY = 20
 #: Everything is looked at again so often, ± 20 %: a backstop, not what anything relies on (reference of kopf, section 6).
 RESYNC_SECONDS = 300.0
 #: The longest back-off after a conflict.
@@ -135,12 +137,14 @@ class Engine:
                     self._roll_up(each.key)
 
     def _roll_up(self, key: Key) -> None:
-        since = asyncio.get_running_loop().time() - self._rolled_up.get(key, -ROLL_UP_SECONDS)
-        if since >= ROLL_UP_SECONDS:
+        obj = self.objects.get(key)
+        pause = ROLL_UP_SECONDS if obj is None or not self.objects.owns_more_than(obj["metadata"]["uid"], _MANY) else 2 * ROLL_UP_SECONDS
+        since = asyncio.get_running_loop().time() - self._rolled_up.get(key, -pause)
+        if since >= pause:
             self.queue.add(key)
         else:
             self._rolling_up.add(key)
-            self.queue.add_after(key, ROLL_UP_SECONDS - since)
+            self.queue.add_after(key, pause - since)
 
     # --- running
     async def run(self) -> None:

@@ -73,6 +73,14 @@ class Objects:
         """Keys of the objects of a kind that the object with this UID owns, sorted."""
         return sorted(key for key in self._children.get(uid, ()) if key.kind == kind)
 
+    def owns_more_than(self, uid: str, number: int) -> bool:
+        """Whether so many objects belong to the object with this UID, or to those that do."""
+        own = self._children.get(uid, set())
+        if len(own) > number:
+            return True
+        uids = (obj["metadata"]["uid"] for key in own if (obj := self.get(key)) is not None)
+        return sum(len(self._children.get(each, ())) for each in uids) > number
+
     def model(self, key: Key, model: type[M]) -> M | None:
         """The object parsed, once for each version of it."""
         obj = self.get(key)

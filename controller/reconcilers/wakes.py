@@ -86,8 +86,8 @@ def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Itera
         depends = any(each["service"] == service for each in other["spec"].get("dependsOn", ()))
         if depends or new is None:
             yield Wake(Key("InstanceGroup", _namespace(other), other["metadata"]["name"]), How.SOON)
-    if new is None or new["metadata"].get("deletionTimestamp"):
-        # Deleting Instances of this infrastructure wait for their turn.
+    if new is None or new["metadata"].get("deletionTimestamp") or old is None or _own(old) != _own(new):
+        # Deleting Instances of this infrastructure wait for their turn, or to be counted out.
         yield from (
             Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
             for each in objects.list("Instance")

@@ -1,4 +1,4 @@
-"""`make bench`: measure, print the figures, write `docs/benchmark.md` and `.dev/bench.json`; 1 where a goal is missed.
+"""`make bench`: measure, print the figures, write `docs/benchmark.md` and its picture, and `.dev/bench.json`.
 
 `python -m tests.bench` is called at the top of the repository. It decides what is measured how often; what a figure is
 stands in the modules that measure.
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.bench import idle, kubernetes, local, makespan, reaction, report, scale, shapes
+from tests.bench import ec2, idle, kubernetes, local, makespan, reaction, report, report_ec2, scale, shapes
 from tests.bench.report import Results, Section
 
 PAGE, DATA = Path("docs/benchmark.md"), Path(".dev/bench.json")
@@ -36,6 +36,8 @@ QUIET = {"just up": 5.0, "quiet for 15 min": 900.0}
 REACTIONS = 20
 #: Instances on a real API server.
 KUBERNETES = (100, 1000)
+#: Machines on EC2, and whether they are alike.
+FLEETS = ((100, True), (100, False), (1000, True), (1000, False))
 
 T = TypeVar("T")
 Step = tuple[str, Callable[[], None]]
@@ -51,6 +53,7 @@ class Bench:
         self.idle: list[idle.Idle] = []
         self.local: list[local.Local] = []
         self.kubernetes: dict[int, kubernetes.Kubernetes] = {}
+        self.ec2: list[ec2.Fleet] = []
 
     def steps(self) -> list[Step]:
         """All there is to measure: its title, and the measurement."""
@@ -65,12 +68,14 @@ class Bench:
         found.append(("idle: 1000 Instances", lambda: self.idle.append(_child(idle.Idle, "idle", 1, 1000))))
         for title, seconds in QUIET.items():
             found += [(f"reaction: {title}", self._reaction(title, seed, seconds)) for seed in range(REACTIONS)]
+        for number, alike in FLEETS:
+            found.append((f"ec2: {number} {'alike' if alike else 'different'}", self._ec2(number, alike)))
         for number in KUBERNETES:
             found.append((f"kubernetes: {number} Instances", self._kubernetes(number)))
         return [*found, ("real processes", lambda: self.local.append(local.measure()))]
 
     def results(self) -> Results:
-        return Results(self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1], self.kubernetes)
+        return Results(self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1], self.kubernetes, self.ec2)
 
     def _makespan(self, title: str, shape: shapes.Shape, seed: int, bounds: tuple[float, float]) -> Callable[[], None]:
         return lambda: self.makespans.setdefault(title, []).append(makespan.measure(shape, seed, bounds))
@@ -83,6 +88,9 @@ class Bench:
             self.kubernetes[number] = _child(kubernetes.Kubernetes, "kubernetes", 1, number)
 
         return step
+
+    def _ec2(self, number: int, alike: bool) -> Callable[[], None]:
+        return lambda: self.ec2.append(_child(ec2.Fleet, "ec2", number, int(alike)))
 
     def _reaction(self, title: str, seed: int, seconds: float) -> Callable[[], None]:
         return lambda: self.reactions.setdefault(title, []).append(reaction.measure(seed, seconds))
@@ -142,6 +150,7 @@ def main() -> int:
     where = machine()
     show(console, found)
     PAGE.write_text(report.markdown(found, where))
+    (PAGE.parent / report_ec2.PICTURE).write_text(report_ec2.picture(results.ec2))
     DATA.parent.mkdir(mode=0o700, exist_ok=True)
     DATA.write_text(json.dumps({"machine": where, "figures": report.as_json(found), "measured": asdict(results)}, indent=1))
     console.print(f"{len(report.missed(found))} goals missed; written: {PAGE}, {DATA}")

@@ -21,3 +21,5 @@ class Section:
     title: str
     how: str
     figures: Sequence[Figure]
+    #: A file beside the page.
+    picture: str = ""

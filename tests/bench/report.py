@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench import report_kubernetes
+from tests.bench import report_ec2, report_kubernetes
+from tests.bench.ec2 import Fleet
 from tests.bench.figures import Figure, Section
 from tests.bench.idle import QUIET_SECONDS, Idle, Quiet
 from tests.bench.kubernetes import Kubernetes
@@ -33,6 +34,7 @@ class Results:
     reactions: Mapping[str, Sequence[Reaction]]
     local: Local
     kubernetes: Mapping[int, Kubernetes]
+    ec2: Sequence[Fleet]
 
 
 def sections(results: Results) -> list[Section]:
@@ -42,6 +44,7 @@ def sections(results: Results) -> list[Section]:
         _idle(results),
         _reaction(results),
         _local(results),
+        report_ec2.section(results.ec2),
         report_kubernetes.section(dict(results.kubernetes)),
     ]
 
@@ -57,7 +60,8 @@ def markdown(found: Sequence[Section], machine: str) -> str:
         f"Machine: {machine}.",
     ]
     for each in found:
-        lines += ["", f"## {each.title}", "", each.how, "", "| figure | value | goal |", "|---|---|---|"]
+        drawn = ["", f"![{each.title}]({each.picture})"] if each.picture else []
+        lines += ["", f"## {each.title}", "", each.how, *drawn, "", "| figure | value | goal |", "|---|---|---|"]
         lines += [f"| {row.what} | {row.value} | {_goal(row)} |" for row in each.figures]
     return "\n".join([*lines, ""])
 

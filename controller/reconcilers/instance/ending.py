@@ -50,7 +50,7 @@ def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
     asked = o.acts.terminated
     stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS)
     if not due:
-        return Plan((), stand)  # the list that shows it ended wakes it
+        return Plan((), stand, o.now + TERMINATE_AGAIN)  # the list that shows it ended wakes it before
     if asked is not None and o.now < asked + TERMINATE_AGAIN:
         return Plan((), stand, asked + TERMINATE_AGAIN)
     return Plan((Terminate(due),), stand, o.now + TERMINATE_AGAIN)

@@ -48,8 +48,9 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if any(isinstance(each, Release) for each in seen.actions):
         return 0.0  # it goes: nobody would read its status
     _probe(engine, key, fresh, seen.stand, binding)
-    # Of a batch's later member the launch of its first one is written with the first news of its own.
-    await _report(engine, key, fresh if seen.stand.untold else members.gather(engine, fresh).instance, seen)
+    if not seen.stand.untold:
+        # Of a batch's later member the launch of its first one is written with the first news of its own.
+        await _report(engine, key, members.gather(engine, fresh).instance, seen)
     if seen.stand.reason is Reason.LIMIT_REACHED:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:

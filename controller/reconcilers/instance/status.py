@@ -18,8 +18,6 @@ def report(instance: Instance, stand: Stand, now: datetime) -> InstanceStatus:
     Of a batch's later member it is its first one's.
     """
     old = instance.status
-    if stand.untold:
-        return old
     if stand.keep:
         changed = {} if stand.machine is None else {"machine": _machine(stand.machine, old.machine), "address": _address(stand.machine)}
         return old.model_copy(update={**changed, "observed_generation": instance.metadata.generation})

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.bench import report
+from tests.bench import report, report_ec2
+from tests.bench.ec2 import Fleet, Stretch
 from tests.bench.idle import Idle, Quiet
 from tests.bench.kubernetes import Kubernetes, Phase
 from tests.bench.local import Local
@@ -30,6 +31,15 @@ def phase(instances: int, others: int = 0) -> Phase:
     return Phase({"patch instances/status": instances, "patch instancegroups/status": others, "create events": 7}, 1.0, 2.0)
 
 
+def fleet(alike: bool) -> Fleet:
+    """A hundred machines, by one call or by one each."""
+    runs = {"RunInstances": 1 if alike else 100, "DescribeInstances": 40}
+    up = Stretch(runs, 40, 0, 450, 100, 3.0, 60.0 if alike else 110.0)
+    still = Stretch({}, 60, 0, 0, 0, 1.0, 10.0)
+    down = Stretch({"TerminateInstances": 1}, 20, 0, 300, 200, 2.0, 40.0)
+    return Fleet(100, alike, up, 55.0, 0.0 if alike else 50.0, [(20.0, 50), (60.0, 100)], still, still, down, 80.0, 120.0)
+
+
 GOOD = Results(
     makespans={"chain": [Makespan(105.0, 100.0, 9, 0.0, (0.5, 0.0, 0.0, 0.0, 0.0), 0.5)]},
     scales={"1 service of 100": [scale(100, 1.0)], "1 service of 400": [scale(400, 8.0)]},
@@ -37,6 +47,7 @@ GOOD = Results(
     reactions={"quiet": [Reaction(1.0, 2.0, 3.0)]},
     local=Local(5.0, 1.0, 2.0, 4.0),
     kubernetes={100: Kubernetes(100, phase(400), phase(0), phase(0), 0, phase(300), 60.0, 80.0)},
+    ec2=(fleet(True), fleet(False)),
 )
 
 
@@ -98,3 +109,26 @@ def test_the_page_says_what_was_missed() -> None:
 def test_a_spread_names_the_noise() -> None:
     assert report.spread([3.0, 1.0, 2.0]) == "2.0 (1.0 to 3.0, 3 runs)"
     assert report.spread([1.0], " s") == "1.0 s"
+
+
+@pytest.mark.parametrize(
+    ("alike", "change", "expected"),
+    [
+        pytest.param(True, {"calls": {"RunInstances": 3}}, ["100 alike: mutating calls a machine, created → Ready"], id="calls"),
+        pytest.param(True, {"lists": 60}, ["100 alike: reads a machine, created → Ready"], id="reads"),
+        pytest.param(True, {"throttled": 1}, ["100 alike: throttled calls, CreateTags"], id="throttled"),
+        pytest.param(False, {"calls": {"RunInstances": 100, "CreateTags": 1}}, ["mutating", "CreateTags"], id="tags"),
+        pytest.param(True, {"seconds": 90.0}, ["makespan", "beyond the slowest"], id="slow"),
+    ],
+)
+def test_a_fleet_that_costs_too_much_is_told(alike: bool, change: dict[str, object], expected: Sequence[str]) -> None:
+    worse = replace(fleet(alike), up=replace(fleet(alike).up, **change))  # pyright: ignore[reportArgumentType] -- fields of each row
+    found = missed(replace(GOOD, ec2=[worse]))
+    assert len(found) == len(expected)
+    assert all(any(each in row for row in found) for each in expected)
+
+
+def test_the_picture_has_a_line_for_each_fleet() -> None:
+    drawn = report_ec2.picture(GOOD.ec2)
+    assert drawn.count("<polyline") == 3, "two fleets, and the bound of the one"
+    assert 'viewBox="0 0 720 320"' in drawn
