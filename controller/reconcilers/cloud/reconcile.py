@@ -15,7 +15,7 @@ from controller.api.reasons import Reason
 from controller.engine import metrics, request
 from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
-from controller.ports import Account, CloudConfig, Key
+from controller.ports import Account, CloudConfig, CloudDriver, Key
 from controller.reconcilers.cloud import status
 from controller.reconcilers.cloud.plan import AddFinalizer, AskIdentity, Contact, GuardSecret, Observed, Plan, Release, plan
 
@@ -26,6 +26,13 @@ _REASONS: dict[type[errors.CloudError], Reason] = {
 }
 
 
+#: The account, or the right to act for it, is not what it was: what was opened before is used no more.
+_WITHDRAWN = frozenset(
+    {
+        *(Reason.ACCOUNT_CHANGED, Reason.CONTROLLER_CHANGED, Reason.UNKNOWN_KIND),
+        *(Reason.DENIED, Reason.SECRET_NOT_FOUND, Reason.CLOUD_INVALID),
+    }
+)
 #: How often the number of machines is written while it moves little.
 COUNT_SECONDS = 10.0
 
@@ -36,6 +43,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         engine.clouds.unbind(key)
         engine.clouds.contacts.pop(key, None)
         engine.memory.cached.pop(("counted", key), None)
+        engine.memory.cached.pop(("opened", key), None)
         return None
     secret = await _secret(engine, cloud)
     observed = _gather(engine, key, cloud, secret)
@@ -139,7 +147,9 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
     plugin, options = engine.plugins[kind], engine.options
     config = CloudConfig(arm, secret, options.controller_id, options.state_directory, options.allow_local, options.ambient_credentials)
     try:
-        driver = plugin.open(config)
+        kept: tuple[str, CloudDriver] | None = engine.memory.cached.get(("opened", key))
+        driver = kept[1] if kept is not None and kept[0] == observed.config else plugin.open(config)
+        engine.memory.cached["opened", key] = (observed.config, driver)
         account = await metrics.cloud_call(engine.ports.threads, Account(kind, f"of {key}", "", ""), "identity", driver.identity)
     except errors.CloudError as error:
         reason = _REASONS.get(type(error), Reason.CLOUD_UNREACHABLE)
@@ -154,7 +164,9 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
 def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
     """Bind while the account is the recorded one; unbind a Cloud whose credentials, or whose controller, are others."""
     contact = observed.contact
-    if todo.reason in (Reason.ACCOUNT_CHANGED, Reason.CONTROLLER_CHANGED, Reason.UNKNOWN_KIND):
+    if todo.reason in _WITHDRAWN:
+        if todo.reason is Reason.SECRET_NOT_FOUND:
+            engine.clouds.contacts.pop(key, None)  # the same Secret, once it is back, is asked with anew
         engine.clouds.unbind(key)
         return
     driver = engine.memory.cached.pop(("driver", key), None)

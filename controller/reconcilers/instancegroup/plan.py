@@ -315,10 +315,19 @@ def _broken(o: Observed) -> tuple[Delete, ...]:
     for batch in batches.values():
         sent = any(each.status.launch is not None or each.status.machine is not None for each in batch)
         whole = len(batch) == batch[0].spec.batch.size and not any(each.metadata.deleting for each in batch)
+        if not sent and whole and _too_large(batch, o.room):
+            why = "the Cloud has room for some of its batch only"
+            going += [Delete(each.metadata.name, Reason.BATCH_BROKEN, why) for each in batch]
         if not sent and not whole:
             why = "another machine of its batch went before the launch"
             going += [Delete(each.metadata.name, Reason.BATCH_BROKEN, why) for each in batch if not each.metadata.deleting]
     return tuple(going)
+
+
+def _too_large(batch: Sequence[Instance], room: int) -> bool:
+    """Whether it waits for room for all of it while there is some: another group took what it was planned for."""
+    waits = any((said := condition(each.status.conditions, "Ready")) and said.reason == Reason.LIMIT_REACHED.value for each in batch)
+    return waits and 0 < room < len(batch)
 
 
 def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:

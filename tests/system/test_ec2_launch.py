@@ -1,0 +1,328 @@
+"""Launches on EC2 that go wrong: no reply, late visibility, refusals, a token that somebody used. Never two machines, never a leak."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from controller import errors
+from controller.engine import prober
+from controller.ports import CloudDriver, Machine
+from tests.simulated.ec2 import Refusal, ec2_client
+from tests.simulated.world import World
+from tests.system import clouds
+from tests.system.documents import PLAIN, Document, alone, cloud, implementation, infrastructure, service, template
+from tests.system.ec2 import Ec2Rig, play
+from tests.system.rig import ids, steady
+
+INF = float("inf")
+#: Reads which machine it is: none is like another.
+OWN = "#cloud-config\nruncmd: ['{{ instance.index }}']\n"
+SIZES = [pytest.param(1, id="one"), pytest.param(30, id="thirty")]
+
+
+def many(number: int, text: str = PLAIN) -> list[Document]:
+    return [cloud(maxInstances=1000), template("app", text), infrastructure(service("app", scaling={"min": number}))]
+
+
+@pytest.mark.parametrize("number", SIZES)
+@pytest.mark.parametrize("made", [pytest.param(True, id="made"), pytest.param(False, id="not made")])
+def test_a_dropped_connection_repeats_the_same_call_to_the_byte(tmp_path: Path, made: bool, number: int) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", errors.Transient("dropped"), after=made, times=2)
+        await rig.make(*many(number))
+        await rig.until("Instance", "shop-app-0", "CloudUnreachable", "Launched", seconds=30)
+        await rig.wait(rig.ready, 120)
+
+    rig = play(tmp_path, main, steady(lag_seconds=10))
+    assert len(rig.made()) == number
+    first, *again = rig.launches()
+    assert [each.fields.flat for each in again] == [first.fields.flat] * 2
+    assert min(then.at - before.at for before, then in itertools.pairwise([first, *again])) >= 1.8, "2 s, jittered by 10 %"
+
+
+@pytest.mark.parametrize("number", SIZES)
+def test_machines_that_no_read_shows_for_a_minute_are_neither_made_again_nor_given_up(tmp_path: Path, number: int) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.light.behaviour.mutations_lag = True
+        await rig.make(*many(number))
+        await rig.wait(lambda: len(rig.made()) == number, 30)
+        await rig.let_pass(45)
+        assert all(each["status"]["machine"]["id"] for each in rig.instances())
+        await rig.wait(rig.ready, 100)
+        await rig.unchanged(100)
+
+    rig = play(tmp_path, main, steady(lag_seconds=60))
+    assert len(rig.launches()) == 1
+
+
+@pytest.mark.parametrize("lost", [pytest.param(False, id="answered"), pytest.param(True, id="reply lost")])
+@pytest.mark.parametrize("lag", [pytest.param(5, id="short lag"), pytest.param(60, id="a minute's lag")])
+def test_not_found_right_after_the_launch_is_no_proof_of_an_end(tmp_path: Path, lag: float, lost: bool) -> None:
+    """EC2 answers NotFound to the very call that ends the machine: it is asked again until the machine shows."""
+
+    async def main(rig: Ec2Rig) -> None:
+        rig.light.behaviour.mutations_lag = True
+        if lost:
+            rig.world.fail("RunInstances", errors.Transient("dropped"), after=True, times=INF)
+        await rig.make(*many(3))
+        await rig.wait(lambda: len(rig.made()) == 3, 30)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 600)
+        assert rig.world.live() == []
+
+    rig = play(tmp_path, main, steady(lag_seconds=lag))
+    assert lost or "InvalidInstanceID.NotFound" in rig.outcomes("TerminateInstances")
+    assert len(rig.made()) == 3
+
+
+def test_a_throttled_account_is_asked_again_more_slowly_by_the_same_tokens(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", errors.Throttled("slow down"), times=10)
+        await rig.make(*many(20, OWN))
+        await rig.wait(rig.ready, 300)
+
+    rig = play(tmp_path, main)
+    assert rig.outcomes("RunInstances").count("Throttled") == 10
+    assert len(rig.launches()) == 30
+    assert len(rig.tokens()) == len(rig.made()) == 20
+
+
+def test_sixty_different_machines_keep_to_the_published_rate_and_none_is_throttled(tmp_path: Path) -> None:
+    """Five at once and two a second: sixty take (60 - 5) / 2 seconds at the least."""
+    bound = (60 - 5) / 2
+
+    async def main(rig: Ec2Rig) -> None:
+        rig.light.behaviour.throttles = True
+        await rig.make(*many(60, OWN))
+        await rig.wait(rig.ready, 200)
+        sent = [each.at for each in rig.launches()]
+        assert bound <= max(sent) - min(sent) <= 1.15 * bound
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 120)
+
+    rig = play(tmp_path, main)
+    assert len(rig.launches()) == 60
+    assert not [each for each in rig.world.ledger if each.outcome == "RequestLimitExceeded"]
+
+
+def test_no_room_is_asked_for_by_halves_then_elsewhere_and_remembered_for_three_minutes(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.settings.capacity = {"t3.small": 7}
+        two = template("app", implementations=[implementation("one"), implementation("two", size="large")])
+        await rig.make(cloud(), two, infrastructure(service("app", scaling={"min": 30})))
+        await rig.wait(rig.ready, 200)
+        small = [each for each in rig.launches() if each.type == "t3.small"]
+        sizes = [each.size for each in small]
+        assert sizes[0] == 30
+        assert max(sizes[1:]) == 15
+        assert sizes[-1] == 1
+        assert len(sizes) <= 40, "halves of what was refused, until it fits"
+        types = [each.spec["size"] for each in rig.live()]
+        assert (types.count("t3.small"), types.count("t3.large")) == (7, 23)
+        last = small[-1].at
+        rig.world.settings.capacity = {}
+        rig.world.kill(next(each.id for each in rig.live() if each.spec["size"] == "t3.small"))
+        await rig.wait(lambda: len(rig.made()) == 31, 30)
+        assert rig.clock() < last + 180
+        assert rig.launches()[-1].type == "t3.large"
+        await rig.let_pass(last + 190 - rig.clock())
+        rig.world.kill(rig.live()[0].id)
+        await rig.wait(lambda: len(rig.made()) == 32, 30)
+        assert rig.launches()[-1].type == "t3.small"
+
+    play(tmp_path, main)
+
+
+def test_what_the_quota_allows_is_made_and_the_rest_waits_for_it(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.settings.quota = 7
+        await rig.make(*many(12))
+        await rig.wait(lambda: sum(1 for each in rig.instances() if rig.why("Instance", each["metadata"]["name"]) == "Ready") == 7, 300)
+        assert await rig.told("QuotaExceeded") >= 1
+        assert "vCPU" in (await rig.events("QuotaExceeded"))[-1]["message"]
+        await rig.let_pass(150)
+        assert len(rig.launches()) <= 50, "a full account is asked less and less"
+        rig.world.settings.quota = None
+        await rig.wait(rig.ready, 700)
+
+    assert len(play(tmp_path, main).made()) == 12
+
+
+def test_a_permission_that_is_lacking_and_then_granted_sends_the_same_launch(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        fault = rig.world.fail("RunInstances", errors.Denied("You are not authorized to perform this operation."), times=INF)
+        await rig.make(*many(3))
+        await rig.until("Instance", "shop-app-0", "Denied", "Launched", seconds=30)
+        assert "not authorized" in rig.said("Instance", "shop-app-0", "Launched")[2]
+        await rig.let_pass(90)
+        assert rig.made() == []
+        rig.world.clear(fault)
+        await rig.wait(lambda: len(rig.made()) == 3, 12)
+        await rig.wait(rig.ready, 60)
+
+    assert len(play(tmp_path, main).tokens()) == 1
+
+
+@pytest.mark.parametrize("number", SIZES)
+def test_a_token_that_somebody_used_is_looked_for_by_tag_then_burnt_and_replaced(tmp_path: Path, number: int) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", errors.Transient("dropped"), times=1)
+        await rig.make(*many(number))
+        await rig.wait(lambda: len(rig.launches()) == 1, 30)
+        (sent,) = rig.launches()
+        zone, image = sent.fields.text("Placement.AvailabilityZone"), sent.fields.text("ImageId")
+        client = ec2_client(rig.light)
+        client.run_instances(ImageId=image, MinCount=1, MaxCount=1, ClientToken=sent.token, Placement={"AvailabilityZone": zone})
+        (theirs,) = rig.world.live()
+        at = rig.clock()
+        await rig.hear("LaunchLost", "shop-app-0", 300)
+        assert rig.clock() - at >= 120
+        await rig.wait(rig.ready, 200)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 120)
+        assert ids(rig.world.live()) == {theirs.id}
+
+    rig = play(tmp_path, main)
+    assert rig.outcomes("RunInstances").count("IdempotentParameterMismatch") == 1
+    assert len(rig.tokens()) == 2
+    assert len(rig.made("app")) == number
+
+
+def test_a_spent_token_is_never_sent_again(tmp_path: Path) -> None:
+    """The machine was made, its reply lost, and somebody ended it before the call could be repeated."""
+
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", errors.Transient("dropped"), after=True, times=1)
+        await rig.make(*alone(1))
+        await rig.wait(lambda: len(rig.made()) == 1, 30)
+        rig.world.forget(rig.made()[0].id)
+        await rig.hear("LaunchLost", "shop-app-0", 300)
+        await rig.wait(rig.ready, 200)
+
+    rig = play(tmp_path, main)
+    assert rig.outcomes("RunInstances") == ["lost ok", "IdempotentInstanceTerminated", "ok"]
+    assert len(rig.made()) == 2
+
+
+@pytest.mark.parametrize("made", [pytest.param(True, id="made"), pytest.param(False, id="not made")])
+def test_a_subnets_tag_that_moves_to_another_zone_moves_no_launch_that_is_unknown(tmp_path: Path, made: bool) -> None:
+    """A token counts in its zone: sent to another one it would make a second machine."""
+
+    async def main(rig: Ec2Rig) -> None:
+        fault = rig.world.fail("RunInstances", errors.Transient("dropped"), after=made, times=INF)
+        await rig.make(cloud(), template("app"))
+        await rig.implement("app", one={"subnet": {"name": "two"}})
+        await rig.make(infrastructure(service("app")))
+        await rig.wait(lambda: len(rig.launches()) == 1, 30)
+        _, two, three = rig.light.catalogue.subnets
+        two.tags, three.tags = {"Name": "old"}, {"Name": "two"}
+        await rig.restart()
+        await rig.let_pass(90)
+        rig.world.clear(fault)
+        await rig.wait(rig.ready, 200)
+        assert rig.live()[0].spec["zone"] == "eu-west-1b"
+        assert {each.fields.text("SubnetId") for each in rig.launches()} == {two.id}
+        # What is made from now on is where the tag is.
+        rig.world.kill(rig.live()[0].id)
+        await rig.wait(lambda: [each.spec["zone"] for each in rig.live()] == ["eu-west-1c"], 120)
+
+    rig = play(tmp_path, main, steady(lag_seconds=100))
+    assert len(rig.made()) == 2
+    assert len(rig.tokens()) == 2
+
+
+def test_a_launch_that_hangs_stops_nobody_else_and_comes_late_as_the_same_machine(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        hang = rig.stick()
+        rig.world.fail("RunInstances", hang, times=2, where=lambda token: token == rig.launches()[0].token)
+        await rig.make(cloud(), template("app"), template("web"), infrastructure(service("app")))
+        await rig.wait(hang.reached.is_set, 30)
+        await rig.make(infrastructure(service("web", scaling={"min": 2}), name="other"))
+        begun = rig.clock()
+        await rig.wait(lambda: rig.ready("other"), 60)
+        assert rig.clock() - begun <= 45, "boot and health are 40"
+        lost = rig.live("web")[0].id
+        rig.world.kill(lost)
+        await rig.wait(lambda: len(rig.made("web")) == 3, 20)
+        lists = [each.at for each in rig.heard if each.is_list]
+        assert max(then - before for before, then in itertools.pairwise(lists)) <= 3
+        await rig.until("Instance", "shop-app-0", "CloudUnreachable", "Launched", seconds=60)
+        await rig.wait(lambda: len(rig.launches()) == 4, 60)
+        assert rig.made("app") == []
+        hang.release()
+        await rig.wait(lambda: rig.ready() and rig.ready("other"), 120)
+
+    rig = play(tmp_path, main)
+    assert len(rig.made("app")) == 1
+
+
+class _Kept(clouds.Before):
+    """A driver whose list is asked for when something has changed: a thousand lists of 200 machines are four minutes of parsing."""
+
+    def __init__(self, driver: CloudDriver, world: World) -> None:
+        super().__init__(driver, lambda action: None)
+        self._world = world
+        self._kept: tuple[object, Sequence[Machine]] = (None, ())
+
+    def list(self) -> Sequence[Machine]:
+        now = self._world.clock()
+        looks = [(each.id, each.state(now)) for each in self._world.machines.values()]
+        if self._kept[0] != looks:
+            self._kept = (looks, super().list())
+        return self._kept[1]
+
+
+def test_two_hundred_machines_that_never_get_healthy_are_replaced_by_a_fifth_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A check a second of each would be 700,000 of them, and tell no more.
+    monkeypatch.setattr(prober, "STARTUP_PERIOD_SECONDS", 60.0)
+
+    async def main(rig: Ec2Rig) -> None:
+        def kept(driver: CloudDriver) -> CloudDriver:
+            return _Kept(driver, rig.world)
+
+        rig.world.never_healthy = lambda machine: True
+        await rig.restart(lambda: setattr(rig, "wrap_driver", kept))
+        await rig.make(*many(200))
+        await rig.let_pass(3500)
+        assert "StartupTimeout" in rig.said("InstanceGroup", "shop-app")[2]
+
+    rig = play(tmp_path, main, steady(shown_seconds=60.0))
+    made = [each.created for each in rig.made()]
+    # All fail together 600 s after their launch: five times within the hour a fifth of them goes.
+    assert sorted(Counter(made).values()) == [40] * 5 + [200]
+    assert len(rig.launches()) == 2 + 5, "and by no more calls"
+    assert max(sum(1 for each in rig.made() if each.lives(at)) for at in made) <= 240
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(errors.Transient("dropped"), id="dropped"),
+        pytest.param(Refusal("InternalError", "An internal error has occurred", 500), id="500"),
+        pytest.param(Refusal("Unavailable", "The server is overloaded", 503), id="503"),
+        pytest.param(errors.Throttled("slow down"), id="throttled"),
+    ],
+)
+def test_the_sdk_repeats_no_mutation_by_itself(tmp_path: Path, error: errors.CloudError) -> None:
+    """Botocore would, three or five times within a second; a launch that is repeated unseen is no more paced nor counted."""
+
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", error, times=1)
+        rig.world.fail("TerminateInstances", error, times=1)
+        await rig.make(*alone(1))
+        await rig.wait(rig.ready, 120)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 120)
+
+    rig = play(tmp_path, main)
+    launches, ends = (sorted(each.at for each in rig.heard if each.action == action) for action in ("RunInstances", "TerminateInstances"))
+    assert len(launches) == len(ends) == 2
+    assert launches[1] - launches[0] >= 1.8
+    assert ends[1] - ends[0] >= 1
