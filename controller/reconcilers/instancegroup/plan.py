@@ -18,6 +18,7 @@ from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.ports import Identity, Machine
 from controller.reconcilers.instance.observed import BURNT
+from controller.reconcilers.instancegroup import batches
 
 #: Reasons of an Instance's Ready condition at which it is replaced.
 FAILED = BURNT | {
@@ -181,8 +182,9 @@ def plan(o: Observed) -> Plan:
         return _ending(o)
     if meta.FINALIZER not in o.group.metadata.finalizers:
         return Plan((AddFinalizer(),), wanted(o.group), Hold(Reason.RECONCILING, "its finalizer is put back"), o.group.status.replacement)
-    broken = _broken(o)
-    if broken:
+    again = () if o.in_doubt else batches.to_plan_again(o.instances, o.launched, o.room)
+    if again:
+        broken = tuple(Delete(name, Reason.BATCH_BROKEN, why) for name, why in again)
         return Plan(broken, wanted(o.group), Hold(Reason.SCALING, "machines of one call are planned again"), o.group.status.replacement)
     scale_in = _scale_in(o)
     if scale_in:
@@ -226,16 +228,6 @@ def back_off(consecutive: int, seed: str) -> timedelta:
     return plain * random.Random(f"{seed}/{consecutive}").uniform(0.9, 1.1)
 
 
-def sizes(count: int, most: int, room: int) -> tuple[int, ...]:
-    """How so many machines are divided into batches of at most `most`.
-
-    What the Cloud has no room for is made singly: a batch would wait until there is room for all of it.
-    """
-    within = max(0, min(count, room)) if most > 1 else 0
-    whole, rest = divmod(within, most)
-    return (*(most,) * whole, *((rest,) if rest else ()), *(1,) * (count - within))
-
-
 # --- the parts of a step --------------------------------------------------------------------------------------------
 def _steady(o: Observed) -> Plan:
     live = tuple(each for each in o.instances if not each.metadata.deleting)
@@ -274,7 +266,7 @@ def _creating(o: Observed, deficit: int, replaced: tuple[Instance, ...]) -> tupl
         return (), hold
     # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
     stands_in = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED)
-    return (Create(sizes(deficit, o.most, o.room), stands_in[:deficit]),), None
+    return (Create(batches.sizes(deficit, o.most, o.room), stands_in[:deficit]),), None
 
 
 def _held(o: Observed) -> Hold | None:
@@ -301,33 +293,6 @@ def _unclaimed(o: Observed) -> Hold:
             f"an Infrastructure created with spec.id: {strangers[0]} claims them",
         )
     return Hold(Reason.UNCLAIMED, f"{len(o.unclaimed)} machines of this service have no Instance yet; they are claimed first")
-
-
-def _broken(o: Observed) -> tuple[Delete, ...]:
-    """Members of batches that were not launched and never can be, as one of them is gone or going (design section 5, rule 2)."""
-    if o.in_doubt:
-        return ()
-    batches: dict[str, list[Instance]] = {}
-    for each in o.instances:
-        if each.spec.batch.size > 1 and each.spec.batch.id not in o.launched:
-            batches.setdefault(each.spec.batch.id, []).append(each)
-    going: list[Delete] = []
-    for batch in batches.values():
-        sent = any(each.status.launch is not None or each.status.machine is not None for each in batch)
-        whole = len(batch) == batch[0].spec.batch.size and not any(each.metadata.deleting for each in batch)
-        if not sent and whole and _too_large(batch, o.room):
-            why = "the Cloud has room for some of its batch only"
-            going += [Delete(each.metadata.name, Reason.BATCH_BROKEN, why) for each in batch]
-        if not sent and not whole:
-            why = "another machine of its batch went before the launch"
-            going += [Delete(each.metadata.name, Reason.BATCH_BROKEN, why) for each in batch if not each.metadata.deleting]
-    return tuple(going)
-
-
-def _too_large(batch: Sequence[Instance], room: int) -> bool:
-    """Whether it waits for room for all of it while there is some: another group took what it was planned for."""
-    waits = any((said := condition(each.status.conditions, "Ready")) and said.reason == Reason.LIMIT_REACHED.value for each in batch)
-    return waits and 0 < room < len(batch)
 
 
 def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:

@@ -1,0 +1,55 @@
+"""How alike machines are put together to be made by one call, and which such batches have to be planned again. Pure.
+
+The group's plan asks; a batch is launched by its first member (`reconcilers/instance`), which is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+
+from controller.api.instance import Instance
+from controller.api.meta import condition
+from controller.api.reasons import Reason
+
+
+def sizes(count: int, most: int, room: int) -> tuple[int, ...]:
+    """How so many machines are divided into batches of at most `most`.
+
+    What the Cloud has no room for is made singly: a batch would wait until there is room for all of it.
+    """
+    within = max(0, min(count, room)) if most > 1 else 0
+    whole, rest = divmod(within, most)
+    return (*(most,) * whole, *((rest,) if rest else ()), *(1,) * (count - within))
+
+
+def to_plan_again(instances: Sequence[Instance], launched: Set[str], room: int) -> tuple[tuple[str, str], ...]:
+    """The names of Instances whose batch was not launched and never can be as it is, each with why.
+
+    `launched` are the batches of which any machine is listed, whatever status says; `room` is how many more machines the Cloud may
+    have.
+    """
+    found: dict[str, list[Instance]] = {}
+    for each in instances:
+        if each.spec.batch.size > 1 and each.spec.batch.id not in launched:
+            found.setdefault(each.spec.batch.id, []).append(each)
+    return tuple(named for batch in found.values() for named in _again(batch, room))
+
+
+def _again(batch: Sequence[Instance], room: int) -> Iterator[tuple[str, str]]:
+    if any(each.status.launch is not None or each.status.machine is not None for each in batch):
+        return
+    left = [each for each in batch if not each.metadata.deleting]
+    if len(left) < batch[0].spec.batch.size:
+        # One launch is for all of them, or for none (design section 5, rule 2).
+        yield from ((each.metadata.name, "another machine of its batch went before the launch") for each in left)
+    elif 0 < room < len(left) and any(map(_waits_for_room, left)):
+        # Another group took what it was planned for.
+        yield from ((each.metadata.name, "the Cloud has room for some of its batch only") for each in left)
+
+
+def _waits_for_room(instance: Instance) -> bool:
+    said = condition(instance.status.conditions, "Ready")
+    return said is not None and said.reason == Reason.LIMIT_REACHED.value
+
+
+__all__ = ["sizes", "to_plan_again"]
