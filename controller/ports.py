@@ -217,7 +217,7 @@ class CloudDriver(Protocol):
     user_data_limit_bytes: int
     #: The most alike machines that one request may ask for.
     most_per_call: int
-    #: The cloud's published rates, by "create", "delete" and "read"; what has none is not paced.
+    #: The cloud's published rates, by "create", "delete", "prepare", "close" and "read"; what has none is not paced.
     limits: Mapping[str, tuple[Limit, ...]]
 
     def identity(self) -> Account:

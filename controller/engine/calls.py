@@ -13,8 +13,8 @@ from controller.engine import metrics
 from controller.engine.limiter import Limiter
 from controller.ports import Account, Limit, T, Threads
 
-#: Which bucket an action is counted in; of a cloud all reads share one.
-_BUCKETS = {"create": "create", "delete": "delete"}
+#: What changes something has a bucket of its own; all reads of a cloud share one.
+_OWN = frozenset({"create", "delete", "prepare", "close"})
 _READ = "read"
 
 
@@ -43,17 +43,21 @@ class Calls:
 
     def reserve(self, action: str, *, calls: float = 1.0, machines: int = 1) -> float:
         """Take a turn; the seconds until it has come."""
-        wait = self._limiter.reserve(_BUCKETS.get(action, _READ), _now(), calls=calls, machines=machines)
+        wait = self._limiter.reserve(_bucket(action), _now(), calls=calls, machines=machines)
         metrics.limiter_seconds.labels(self._account.kind, action).observe(wait)
         return wait
 
     def give_back(self, action: str, *, machines: int = 1) -> None:
         """A turn that was taken is not used."""
-        self._limiter.give_back(_BUCKETS.get(action, _READ), machines=machines)
+        self._limiter.give_back(_bucket(action), machines=machines)
 
     def throttled(self, action: str) -> None:
         """The cloud asked to slow down, in the answer to one of several requests."""
-        self._limiter.throttled(_BUCKETS.get(action, _READ), _now())
+        self._limiter.throttled(_bucket(action), _now())
+
+
+def _bucket(action: str) -> str:
+    return action if action in _OWN else _READ
 
 
 def _now() -> float:
