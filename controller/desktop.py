@@ -221,6 +221,7 @@ async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
         allow_local=True,
         ambient_credentials=True,
         sweep=desktop.settings.sweep,
+        namespaces=(desktop.namespace,),
     )
     async with assembly.running(desktop.store, desktop.plugins, options) as desktop.engine:
         try:

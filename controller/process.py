@@ -176,6 +176,7 @@ class _Process:
             allow_local=self._options.local_clouds,
             ambient_credentials=self._options.ambient_credentials,
             sweep=self._options.sweep,
+            namespaces=self._options.namespaces,
         )
         group, _, version = meta.API_VERSION.partition("/")
         watched = [(group, version, each.plural) for each in kinds.KINDS]

@@ -12,6 +12,7 @@ pays for it (25 MB and 0.3 s).
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -171,7 +172,7 @@ class Ec2Driver:
     def _trusted(self, ids: Sequence[MachineId]) -> Sequence[MachineId]:
         """Those that are this controller's, each once: shown as such lately, or looked at now."""
         since = time.monotonic() - _TRUSTED_SECONDS
-        unseen = [each for each in dict.fromkeys(ids) if self._seen.get(each, 0.0) < since]
+        unseen = [each for each in dict.fromkeys(ids) if self._seen.get(each, -math.inf) < since]
         ours = self.describe(unseen) if unseen else {}
         return [each for each in dict.fromkeys(ids) if each in ours or each not in unseen]
 

@@ -26,9 +26,9 @@ class Calls:
         self._threads = threads
         self._limiter = Limiter(limits)
 
-    async def __call__(self, action: str, call: Callable[[], T], *, weight: float = 1.0) -> T:
-        """Wait for the turn, then make one call that counts as `weight` calls. Raises CloudError and nothing else."""
-        wait = self.reserve(action, calls=weight)
+    async def __call__(self, action: str, call: Callable[[], T], *, weight: float = 1.0, machines: int = 1) -> T:
+        """Wait for the turn, then make one call that counts as `weight` calls for so many machines. Raises CloudError and nothing else."""
+        wait = self.reserve(action, calls=weight, machines=machines)
         if wait > 0:
             await asyncio.sleep(wait)
         return await self.admitted(action, call)

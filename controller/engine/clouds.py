@@ -72,8 +72,9 @@ class Clouds:
         self._bindings: dict[Key, Binding] = {}
         self._inventories: dict[Account, Inventory] = {}
         self._tasks: dict[Account, asyncio.Task[None]] = {}
-        self._instances: dict[Identity, Key] = {}
-        self._launched: dict[Key, set[Identity]] = {}
+        #: More than one Instance of an identity is a copy that somebody made; the first that was seen is woken.
+        self._instances: dict[Identity, dict[Key, None]] = {}
+        self._launched: dict[Key, dict[Identity, frozenset[Identity]]] = {}
         self._recorded: dict[Key, dict[Identity, MachineId]] = {}
         self._waiting: dict[Key, None] = {}
         self._live: dict[Account, tuple[Inventory, int, set[Identity]]] = {}
@@ -89,7 +90,7 @@ class Clouds:
 
     def instance(self, identity: Identity) -> Key | None:
         """The Instance of a machine."""
-        return self._instances.get(identity)
+        return next(iter(self._instances.get(identity, ())), None)
 
     def batches(self) -> frozenset[str]:
         """The batches of which any machine is listed; computed once per change of a list."""
@@ -150,7 +151,7 @@ class Clouds:
 
     def launched(self, account: Account) -> set[Identity]:
         """Identities of the account's Instances that were launched and are not known to have ended: no list may show them yet."""
-        return set[Identity]().union(*(self._launched.get(key, ()) for key in self._here(account)))
+        return set[Identity]().union(*(each for key in self._here(account) for each in self._launched.get(key, {}).values()))
 
     def wait_for_room(self, key: Key) -> None:
         """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""
@@ -178,8 +179,7 @@ class Clouds:
         return {key for key, binding in self._bindings.items() if binding.inventory.account == account}
 
     def _wake_identity(self, identity: Identity) -> None:
-        key = self._instances.get(identity)
-        if key is not None:
+        for key in self._instances.get(identity, ()):
             self._wake(key)
 
     def _moved(self, account: Account, everybody: bool) -> None:
@@ -209,19 +209,24 @@ class Clouds:
             key = Key("Instance", obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
             self._count(obj, identity, present=present, gone=not present and new is None)
             self._note(obj, identity, present=present)
-            if present and self._instances.get(identity) != key:
-                self._instances[identity] = key
+            known = self._instances.get(identity, {})
+            if present and key not in known:
+                self._instances.setdefault(identity, {})[key] = None
                 self._version += 1
-            elif not present and new is None:
-                self._instances.pop(identity, None)
+            elif not present and new is None and key in known:
+                del known[key]
+                if not known:
+                    del self._instances[identity]
                 self._version += 1
 
     def _count(self, instance: Obj, identity: Identity, *, present: bool, gone: bool) -> None:
-        counted = self._launched.setdefault(_cloud_of(instance), set())
-        if present and _counts(instance):
-            counted.add(identity)
-        elif (present or gone) and identity in counted:
-            counted.discard(identity)
+        if not (present or gone):
+            return
+        counted = self._launched.setdefault(_cloud_of(instance), {})
+        before, now = counted.pop(identity, frozenset[Identity]()), _counts(instance) if present else frozenset[Identity]()
+        if now:
+            counted[identity] = now
+        if before - now:
             for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
                 del self._waiting[key]
                 self._wake(key)
@@ -244,9 +249,13 @@ def _cloud_of(instance: Obj) -> Key:
     return Key("Cloud", instance["metadata"].get("namespace", "default"), instance["spec"]["implementation"]["cloudRef"]["name"])
 
 
-def _counts(instance: Obj) -> bool:
-    """Whether a machine of it may live, by its own status."""
+def _counts(instance: Obj) -> frozenset[Identity]:
+    """Which machines may live by the Instance's own status: of a first member whose outcome is not known all that it launched."""
     status: Obj = instance.get("status", {})
     said = next((each["reason"] for each in status.get("conditions", ()) if each["type"] == "Launched"), "")
     ended = status.get("machine", {}).get("state") in (MachineState.TERMINATED.value, "missing")
-    return "launch" in status and not ended and said not in BURNT
+    if "launch" not in status or ended or said in BURNT:
+        return frozenset()
+    batch = instance["spec"]["batch"]
+    whole = batch["index"] == 0 and "machine" not in status
+    return frozenset(Identity(batch["id"], index) for index in (range(batch["size"]) if whole else (batch["index"],)))

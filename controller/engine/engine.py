@@ -68,6 +68,8 @@ class Options:
     ambient_credentials: bool = False
     sweep: Policy = "Report"
     workers: int = 32
+    #: Those that are served; none: all.
+    namespaces: tuple[str, ...] = ()
 
 
 #: One pass over one object; answers after how many seconds it wants to be called again, if nothing wakes it before.
@@ -99,7 +101,7 @@ class Engine:
         self.launcher = Launcher(LauncherParts(self.objects, self.clouds, ports.renderer, ports.now, options.controller_id, self.wake))
         self.terminator = Terminator(ports.store.holds, self._told_end, MAY_NOT_ACT)
         self.prober = Prober(ports.checker, self.wake)
-        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups))
+        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups, options.namespaces))
         self.memory = Memory()
         self.synced = asyncio.Event()
         self._reconcilers = reconcilers
@@ -127,6 +129,14 @@ class Engine:
                 self._roll_up(Key(kind, obj["metadata"].get("namespace", "default"), obj["metadata"]["name"]))
 
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is None and old["kind"] == "Instance":
+            # By whosever hand it went.
+            uid = old["metadata"]["uid"]
+            self.launcher.forget(uid)
+            self.prober.forget(uid)
+            self.memory.acts.pop(uid, None)
+        if old is not None and new is None and old["kind"] == "InstanceGroup":
+            self.memory.cached.pop(("trial", old["metadata"]["uid"]), None)
         for each in self._wakes(self.objects, old, new):
             match each.how:
                 case How.USER:

@@ -18,6 +18,7 @@ from controller.api import meta
 from controller.api.instance import Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine import request
+from controller.engine.calls import Calls
 from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
 from controller.engine.objects import Objects
 from controller.logs import bound
@@ -27,6 +28,8 @@ from controller.reconcilers.instance.observed import Attempt, Sent
 log = logging.getLogger(__name__)
 
 MAY_NOT_ACT = "this process may not act for its store: its lock was lost, or the state file was copied or moved (see --moved)"
+#: For how long a turn that has come waits for its Instance.
+TURN_KEPT_SECONDS = 10.0
 #: What each refusal means for the launch. Nothing was made in any of these cases (contract of CloudDriver.create).
 _REFUSED: dict[type[errors.CloudError], Reason] = {
     errors.NoCapacity: Reason.NO_CAPACITY,
@@ -53,6 +56,15 @@ class Parts:
     wake: Callable[[Key], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """When it comes, on the loop's clock; whose it is of and for how many machines."""
+
+    at: float
+    calls: Calls
+    machines: int
+
+
 class Launcher:
     """One attempt per Instance at a time."""
 
@@ -61,7 +73,7 @@ class Launcher:
         self._attempts: dict[str, Attempt] = {}
         self._reserved: dict[Account, set[Identity]] = {}
         #: When the turn of a launch within the account's rate comes, on the loop's clock.
-        self._turns: dict[str, float] = {}
+        self._turns: dict[str, _Turn] = {}
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def attempt(self, uid: str) -> Attempt:
@@ -70,7 +82,9 @@ class Launcher:
     def forget(self, uid: str) -> None:
         """The Instance has gone, or what came of its launch is in its status."""
         self._attempts.pop(uid, None)
-        self._turns.pop(uid, None)
+        turn = self._turns.pop(uid, None)
+        if turn is not None:
+            turn.calls.give_back("create", machines=turn.machines)
 
     def room(self, account: Account, limit: int) -> int:
         """How many more machines keep within `Cloud.spec.maxInstances`, those on their way counted."""
@@ -125,7 +139,6 @@ class Launcher:
             return
         try:
             again = replace(await self._build(instance, binding), fence=recorded.fence)
-            await self._holds()
         except request.NotNow as missing:
             self._attempts[uid] = Attempt(Sent.MISMATCH, missing.reason, str(missing), at=self._parts.now())
             return
@@ -137,9 +150,11 @@ class Launcher:
     def _has_turn(self, instance: Instance, binding: Binding) -> bool:
         """Whether the launch's turn has come; a turn is taken before the launch is committed, and asked for once."""
         uid, now = instance.metadata.uid, asyncio.get_running_loop().time()
-        if uid not in self._turns:
-            self._turns[uid] = now + binding.inventory.calls.reserve("create", machines=instance.spec.batch.size)
-        wait = self._turns[uid] - now
+        turn, calls, size = self._turns.get(uid), binding.inventory.calls, instance.spec.batch.size
+        if turn is None or now - turn.at > TURN_KEPT_SECONDS or turn.calls is not calls:
+            # A turn that was missed is gone: those of a fleet that was held back would all be taken at once.
+            turn = self._turns[uid] = _Turn(now + calls.reserve("create", machines=size), calls, size)
+        wait = turn.at - now
         if wait > 0:
             self._attempts[uid] = replace(self.attempt(uid), sent=Sent.PACED, at=self._parts.now(), after=timedelta(seconds=wait))
             return False
@@ -193,6 +208,8 @@ class Launcher:
             batch = await self._batch(instance, None)  # somebody took a label away
         if len(batch) != instance.spec.batch.size or any(each["metadata"].get("deletionTimestamp") for each in batch):
             raise request.NotNow(Reason.WAITING_FOR_GROUP, "its batch is not whole")
+        if any(part in each.get("status", {}) for each in batch for part in ("launch", "machine")):
+            raise request.NotNow(Reason.WAITING_FOR_GROUP, "its batch was launched before")
 
     async def _batch(self, instance: Instance, labels: dict[str, str] | None) -> list[Obj]:
         found = await self._parts.objects.store.list("Instance", instance.metadata.namespace, labels)
@@ -243,10 +260,15 @@ class Launcher:
 
     async def _outcome(self, binding: Binding, prepared: LaunchRequest) -> Launched | errors.CloudError:
         try:
+            # The last look before the call: the Lease may have been lost while the intent was written.
+            if not await self._parts.objects.store.holds():
+                raise errors.Transient(MAY_NOT_ACT)
             outcomes = await binding.inventory.calls.admitted("create", lambda: binding.driver.create((prepared,)))
             outcome: Launched | errors.CloudError = (
                 outcomes[0] if len(outcomes) == 1 else errors.Transient(f"{len(outcomes)} answers to one request")
             )
+        except errors.StoreError as error:
+            outcome = errors.Transient(str(error))
         except errors.CloudError as error:
             outcome = error
         if isinstance(outcome, errors.Throttled):

@@ -227,14 +227,14 @@ class Objects:
         else:
             self._put(answer)
 
-    async def delete(self, key: Key) -> None:
-        """Delete the very object that was seen; one that is gone is no error. Raises Conflict."""
+    async def delete(self, key: Key, *, as_seen: bool = False) -> None:
+        """Delete the very object that was seen; one that is gone is no error. Raises Conflict, with `as_seen` after any change too."""
         obj = self.get(key)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return
         self.writes += 1
         try:
-            await self.store.delete(key, uid=obj["metadata"]["uid"])
+            await self.store.delete(key, uid=obj["metadata"]["uid"], version=obj["metadata"]["resourceVersion"] if as_seen else None)
         except errors.ObjectNotFound:
             self._remove(key, obj["metadata"]["uid"])
 

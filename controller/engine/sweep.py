@@ -41,6 +41,7 @@ class Parts:
     now: Now
     policy: Policy
     wake_groups: Callable[[], None]
+    namespaces: tuple[str, ...] = ()
 
 
 class Sweep:
@@ -62,6 +63,8 @@ class Sweep:
             await asyncio.sleep(EARLY_SECONDS if loop.time() - started < EARLY_FOR_SECONDS else LATE_SECONDS)
             try:
                 await self.look()
+            except errors.CloudError as error:
+                log.warning("The sweep could not end a machine: %s", error)
             except errors.StoreError as error:
                 # In doubt nothing is unclaimed: the counts begin anew.
                 self._missed.clear()
@@ -86,15 +89,14 @@ class Sweep:
             await self._homeless(*place, missed[place])
 
     def _old(self, account: Account, machine: Machine) -> bool:
+        if self._parts.namespaces and machine.tags.get(clouds.NAMESPACE_TAG) not in self._parts.namespaces:
+            return False  # its Instances are in no list of ours (rule 7)
         inventory = self._parts.clouds.inventories().get(account)
         return inventory is not None and inventory.trouble is None and inventory.age(machine, self._parts.now()) > GRACE
 
     async def _homeless(self, account: Account, id: MachineId, machine: Machine) -> None:
         if self._parts.policy == "Terminate" and await self._parts.objects.store.holds():
-            inventory = self._parts.clouds.inventories()[account]
-            driver = inventory.driver
-            await inventory.calls("delete", lambda: driver.delete((id,)))
-            metrics.unclaimed_ended.inc()
+            await self._end(account, id)
         if (account, id) in self._reported:
             return
         self._reported.add((account, id))
@@ -102,6 +104,15 @@ class Sweep:
             cloud = self._parts.objects.get(key)
             if binding.inventory.account == account and cloud is not None:
                 await self._parts.objects.event(_event(key, cloud, machine, self._parts.policy))
+
+    async def _end(self, account: Account, id: MachineId) -> None:
+        inventory = self._parts.clouds.inventories().get(account)
+        if inventory is None:
+            return  # its Cloud is in doubt since
+        driver = inventory.driver
+        for refused in filter(None, await inventory.calls("delete", lambda: driver.delete((id,)))):
+            raise refused
+        metrics.unclaimed_ended.inc()
 
 
 def _has_group(machine: Machine, groups: list[Obj]) -> bool:

@@ -102,7 +102,9 @@ class Terminator:
         try:
             if not await self._holds():
                 return dict.fromkeys(ids, self._may_not_act)
-            results = await binding.inventory.calls("delete", lambda: binding.driver.delete(ids))
+            results = await binding.inventory.calls(
+                "delete", lambda: binding.driver.delete(ids), weight=len(ids) / 100 + 1, machines=len(ids)
+            )
         except errors.OccopusError as error:
             log.warning("%d machines could not be ended: %s", len(ids), error)
             return dict.fromkeys(ids, str(error))

@@ -77,6 +77,10 @@ def _ready(obj: Obj) -> str:
 
 def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Iterator[Wake]:
     yield from _owner(obj, "Infrastructure", How.SOON if new is None or old is None else How.ROLL_UP)
+    if new is not None and old is not None and old["spec"].get("paused") != new["spec"].get("paused"):
+        for each in objects.list("Instance"):
+            if any(owner["uid"] == new["metadata"]["uid"] for owner in each["metadata"].get("ownerReferences", ())):
+                yield Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
     if new is not None and old is not None and _told(old) == _told(new):
         return
     infrastructure, service = obj["spec"]["infrastructure"]["name"], obj["spec"]["service"]

@@ -44,6 +44,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         engine.clouds.contacts.pop(key, None)
         engine.memory.cached.pop(("counted", key), None)
         engine.memory.cached.pop(("opened", key), None)
+        for place in [each for each in engine.memory.cached if each[:2] == ("resolve", key)]:
+            del engine.memory.cached[place]
         return None
     secret = await _secret(engine, cloud)
     observed = _gather(engine, key, cloud, secret)

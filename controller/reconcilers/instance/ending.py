@@ -100,6 +100,9 @@ def _unproved_member(o: Observed, listed: datetime) -> tuple[str, datetime | Non
     if o.first is First.SENT and o.attempt.sent is not Sent.MISMATCH:
         return "the launch of its batch is on its way", None
     until = observed.settled(o)
+    if o.first is First.GONE and (marked := o.instance.metadata.deletion_timestamp) is not None:
+        # Nobody knows when one that is gone was launched; but it was before this one was marked, as a batch is launched whole.
+        until = max(until, marked + o.cloud.settle)
     return None if listed > until else ("the launch of its batch may still show", until)
 
 

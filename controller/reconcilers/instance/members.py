@@ -28,24 +28,48 @@ class Membership:
     attempt: Attempt
     first: First = First.OWN
     first_said: tuple[Reason, str] | None = None
+    sent: bool = False
 
 
 def gather(engine: Engine, instance: Instance) -> Membership:
     """What the batch means for this Instance."""
     batch = instance.spec.batch
     if batch.index == 0:
-        return Membership(instance, engine.launcher.attempt(instance.metadata.uid))
+        return Membership(instance, engine.launcher.attempt(instance.metadata.uid), sent=_sent_before(engine, instance))
     key = engine.clouds.instance(Identity(batch.id, 0))
     first = engine.objects.model(key, Instance) if key is not None else None
     if first is None:
-        return Membership(instance, Attempt(), First.GONE)
+        return Membership(instance, Attempt(), First.GONE, sent=_sent_before(engine, instance))
     launch = first.status.launch
     if launch is None:
-        return Membership(instance, Attempt(), First.NEVER if first.metadata.deleting else First.UNSENT, _said(first))
+        return Membership(
+            instance,
+            Attempt(),
+            First.NEVER if first.metadata.deleting or not _of_a_group(first) else First.UNSENT,
+            _said(first),
+            _sent_before(engine, instance),
+        )
     status = instance.status if instance.status.launch is not None else instance.status.model_copy(update={"launch": launch})
     attempt = _attempt(first, engine.launcher.attempt(first.metadata.uid), batch.index)
     stands = First.LEAVING if first.metadata.deleting else First.SENT
     return Membership(instance.model_copy(update={"status": status}), attempt, stands)
+
+
+def _of_a_group(instance: Instance) -> bool:
+    """Without one it is never launched: a launch on its way meets a conflict, as the reference went by a write."""
+    return any(each.kind == "InstanceGroup" for each in instance.metadata.owner_references)
+
+
+def _sent_before(engine: Engine, instance: Instance) -> bool:
+    """Whether the batch of an Instance without a recorded launch was launched all the same (rule 4)."""
+    batch = instance.spec.batch
+    if instance.status.launch is not None or batch.size == 1:
+        return False
+    if batch.id in engine.clouds.batches():
+        return True
+    keys = (engine.clouds.instance(Identity(batch.id, index)) for index in range(batch.size) if index != batch.index)
+    others = (engine.objects.model(key, Instance) for key in keys if key is not None)
+    return any(each is not None and (each.status.launch is not None or each.status.machine is not None) for each in others)
 
 
 def _attempt(first: Instance, attempt: Attempt, index: int) -> Attempt:
@@ -56,6 +80,10 @@ def _attempt(first: Instance, attempt: Attempt, index: int) -> Attempt:
             return Attempt(Sent.MISMATCH)
         if said is not None and said.reason in BURNT:
             return Attempt(Sent.REFUSED, Reason(said.reason), said.message)
+    if not attempt.batch and attempt.sent not in (Sent.IN_FLIGHT, Sent.REFUSED) and first.status.machine is not None:
+        # It has its machine, so it never sends again: what became of this one shows by tag or not at all.
+        said = condition(first.status.conditions, "Launched")
+        return Attempt(Sent.MISMATCH, at=said.last_transition_time if said is not None else None)
     return replace(attempt, machine=attempt.batch[index] if attempt.batch else None)
 
 
@@ -72,7 +100,14 @@ async def needed(engine: Engine, instance: Instance) -> bool:
         return False
     labels = {meta.GROUP_LABEL: group} if (group := instance.metadata.labels.get(meta.GROUP_LABEL)) else None
     found = await engine.objects.store.list("Instance", instance.metadata.namespace, labels)
-    return any(each["spec"]["batch"]["id"] == batch.id and each["spec"]["batch"]["index"] != 0 and _ignorant(each) for each in found)
+    return any(each["spec"]["batch"]["id"] == batch.id and each["spec"]["batch"]["index"] != 0 and _needs(each, instance) for each in found)
+
+
+def _needs(obj: Obj, first: Instance) -> bool:
+    """What was never launched is asked by those alone that its group ends with it."""
+    owners = {each.uid for each in first.metadata.owner_references}
+    shared = any(each["uid"] in owners for each in obj["metadata"].get("ownerReferences", ()))
+    return _ignorant(obj) and (first.status.launch is not None or shared)
 
 
 def _ignorant(obj: Obj) -> bool:

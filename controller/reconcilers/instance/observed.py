@@ -126,7 +126,7 @@ class Observed:
     """What is known of one Instance.
 
     Of a later member of a batch `instance` has the launch of its first member, `attempt` is that one's, and `first_said` is why
-    that one waits.
+    that one waits. `batch_sent` says that another member has a machine or a recorded launch, or that the list shows one.
     """
 
     instance: Instance
@@ -139,6 +139,7 @@ class Observed:
     acts: Acts = field(default_factory=Acts)
     first: First = First.OWN
     first_said: tuple[Reason, str] | None = None
+    batch_sent: bool = False
 
 
 def machines(o: Observed) -> tuple[Machine, ...]:

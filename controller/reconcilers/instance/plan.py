@@ -51,6 +51,9 @@ def _unsent(o: Observed) -> Plan:
     if listed:
         # One that has ended counts too: what was sent is never launched again (rule 4).
         return Plan((Record(listed[0]),), steps.waiting(Reason.LAUNCHING, "a machine of this identity exists already"))
+    if o.batch_sent and o.first is not First.UNSENT:
+        # A restore dropped the record: the batch was launched, and what it made of this one has ended and is forgotten.
+        return _lost_before(o)
     if o.first is not First.OWN:
         return _unsent_member(o)
     held = _held_back(o)
@@ -65,6 +68,16 @@ def _unsent(o: Observed) -> Plan:
             return Plan((), steps.waiting(o.attempt.reason, o.attempt.message), due)
         return Plan((Launch(),), steps.waiting(o.attempt.reason, o.attempt.message), again)
     return Plan((Launch(),), steps.waiting(Reason.WAITING_FOR_LAUNCH, "the launch is being prepared"))
+
+
+def _lost_before(o: Observed) -> Plan:
+    burnt = _burnt(o)
+    if burnt is not None:
+        return Plan((), burnt)
+    until = observed.settled(o)
+    if o.sight.listed is not None and o.sight.listed > until:
+        return Plan((), steps.lost(Reason.LAUNCH_LOST, "its batch was launched before, and no machine of it is there"))
+    return Plan((), steps.silent(), until)
 
 
 def _unsent_member(o: Observed) -> Plan:

@@ -51,14 +51,23 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if not seen.stand.untold:
         # Of a batch's later member the launch of its first one is written with the first news of its own.
         await _report(engine, key, members.gather(engine, fresh).instance, seen)
-    if seen.stand.reason is Reason.LIMIT_REACHED:
+    if seen.stand.reason is Reason.LIMIT_REACHED and fresh.spec.batch.index == 0:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:
         # Nothing else wakes it: its machine has not changed, and a write of its own does not. An act that is due again
         # although it was done has failed.
         return FAILED_ACT_SECONDS if seen.actions == todo.actions else 0.0
     _await_proof(engine, key, engine.objects.model(key, Instance) or fresh, binding)
-    return None if seen.again is None else max(0.05, (seen.again - engine.ports.now()).total_seconds())
+    if seen.again is None:
+        return None
+    left = (seen.again - engine.ports.now()).total_seconds()
+    if left > 0:
+        return max(0.05, left)
+    # Overdue: a newer list is awaited, however long it takes.
+    if binding is None:
+        return FAILED_ACT_SECONDS
+    binding.inventory.wake_after_list(key)
+    return None
 
 
 # --- gather ---------------------------------------------------------------------------------------------------------
@@ -77,6 +86,7 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
         acts=engine.memory.acts.get(instance.metadata.uid, Acts()),
         first=batch.first,
         first_said=batch.first_said,
+        batch_sent=batch.sent,
     )
 
 
@@ -171,7 +181,7 @@ async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
 
 
 async def _release(engine: Engine, key: Key, instance: Instance, action: Release) -> float | None:
-    if await members.needed(engine, instance):
+    if action.reason is not Reason.ABANDONED and await members.needed(engine, instance):
         return members.NEEDED_SECONDS
     if action.reason in (Reason.ABANDONED, Reason.OWNER_MISSING):
         metrics.abandoned.labels(action.reason.value).inc()

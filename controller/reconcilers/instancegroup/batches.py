@@ -26,10 +26,10 @@ def to_plan_again(instances: Sequence[Instance], launched: Set[str], room: int) 
     """The names of Instances whose batch was not launched and never can be as it is, each with why.
 
     `launched` are the batches of which any machine is listed, whatever status says; `room` is how many more machines the Cloud may
-    have.
+    have. The first member of a batch comes before the others: once it goes, nobody launches them.
     """
     found: dict[str, list[Instance]] = {}
-    for each in instances:
+    for each in sorted(instances, key=lambda each: each.spec.batch.index):
         if each.spec.batch.size > 1 and each.spec.batch.id not in launched:
             found.setdefault(each.spec.batch.id, []).append(each)
     return tuple(named for batch in found.values() for named in _again(batch, room))

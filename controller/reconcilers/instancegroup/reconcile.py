@@ -19,9 +19,9 @@ from controller.api.template import Health, Implementation, InstanceTemplate
 from controller.engine import clouds, metrics
 from controller.engine.engine import Engine
 from controller.engine.objects import dump, owner_reference, typed
-from controller.ports import Key, Obj
+from controller.ports import Identity, Key, Machine, Obj
 from controller.reconcilers.instancegroup import status
-from controller.reconcilers.instancegroup.gather import Makings, gather
+from controller.reconcilers.instancegroup.gather import AVOID_SECONDS, Makings, gather
 from controller.reconcilers.instancegroup.plan import (
     Action,
     AddFinalizer,
@@ -84,13 +84,25 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
             if reason not in (Reason.SCALING, Reason.DELETED, Reason.BATCH_BROKEN):
                 metrics.replacements.labels(reason.value).inc()
             await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
-            await engine.objects.delete(Key("Instance", key.namespace, name))
+            await _delete(engine, Key("Instance", key.namespace, name), unlaunched=reason is Reason.BATCH_BROKEN)
         case ScaleIn():
             await _scale_in(engine, key, action)
         case RefuseScaleIn(name):
             await engine.say(key, "Warning", Reason.SCALE_IN_REFUSED, f"Instance {name}: services[].replicas fixes the count")
         case Release():
             raise ValueError("released by reconcile")
+
+
+async def _delete(engine: Engine, key: Key, *, unlaunched: bool) -> None:
+    """Delete an Instance; with `unlaunched` only if its batch is not launched meanwhile. Raises Conflict."""
+    instance = engine.objects.model(key, Instance)
+    if instance is None:
+        return
+    batch = instance.spec.batch
+    first = engine.clouds.instance(Identity(batch.id, 0))
+    if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
+        raise errors.Conflict(f"{first} was launched meanwhile")
+    await engine.objects.delete(key, as_seen=unlaunched and batch.index == 0)
 
 
 async def _scale_in(engine: Engine, key: Key, action: ScaleIn) -> None:
@@ -131,6 +143,11 @@ async def _create(engine: Engine, group: InstanceGroup, makings: Makings, action
     if names:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         await engine.say(_key(group), "Normal", Reason.CREATED, f"Instances {shown} on {makings.implementation.name}")
+    lacking = later.lacking | first.lacking
+    if lacking:
+        # Whatever keeps one from being made must not keep all: the next are made in halves, singly at last.
+        place, most = (group.metadata.uid, makings.implementation.name), max(each.size for each in batches if each.id in lacking)
+        engine.memory.halved[place] = (max(1, most // 2), engine.ports.now().timestamp() + AVOID_SECONDS)
     for error in (*later.errors, *first.errors):
         raise error
 
@@ -195,12 +212,19 @@ async def _claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> 
         infrastructure=group.spec.infrastructure,
         service=group.spec.service,
         index=index,
-        batch=Batch(id=machine.identity.batch_id, index=machine.identity.index, size=int(machine.tags.get(clouds.BATCH_SIZE_TAG, "1"))),
+        batch=_batch_of(machine),
         implementation=found[0],
         health=found[1],
     )
     await engine.objects.create(_instance(group, spec, ""))
     await engine.say(_key(group), "Normal", Reason.CLAIMED, f"machine {machine.id} is Instance {group.metadata.name}-{index}")
+
+
+def _batch_of(machine: Machine) -> Batch:
+    """By its tags; where somebody has changed the size it is at least what its own place needs."""
+    said, least = machine.tags.get(clouds.BATCH_SIZE_TAG, ""), machine.identity.index + 1
+    size = int(said) if said.isascii() and said.isdecimal() and len(said) <= 3 else least
+    return Batch(id=machine.identity.batch_id, index=machine.identity.index, size=min(max(size, least), 100))
 
 
 def _implementation_of(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> tuple[Implementation, Health] | None:
