@@ -72,6 +72,7 @@ class Development:
         self._await_ready(running)
         print(f"\nThe operator runs (log: {self._shown('controller.log')}). Use it with:")
         print(f"  export KUBECONFIG={wanted} PATH={Path(kubectl).parent}:$PATH")
+        print(f"  occopus --kubeconfig {wanted} status")
 
     def down(self, cluster: Path | None) -> None:
         """Delete the infrastructures, wait, end what runs. Raises ControlPlaneError where something is left."""

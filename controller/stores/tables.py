@@ -18,6 +18,7 @@ from typing import Any, Literal, cast
 
 from controller import errors
 from controller.api import kinds
+from controller.api.meta import API_VERSION
 from controller.ports import Change, Changed, Event, Gone, Key, Now, Obj, Snapshot
 from controller.stores import merge
 from controller.stores.rules import Rules
@@ -280,7 +281,7 @@ class Tables:
         for number, kind, namespace, name, uid, *rest in self._connection.execute(query):
             said = dict(zip(("type", "reason", "message", "count", "firstTimestamp", "lastTimestamp"), rest, strict=True))
             metadata = {"name": f"{name}.{number:016x}", "namespace": namespace}
-            regarding = {"kind": kind, "namespace": namespace, "name": name, "uid": uid}
+            regarding = {"apiVersion": API_VERSION, "kind": kind, "namespace": namespace, "name": name, "uid": uid}
             yield {"apiVersion": "v1", "kind": "Event", "metadata": metadata, "involvedObject": regarding, **said}
 
 

@@ -109,7 +109,10 @@ def test_an_event_says_when_it_was_first_and_last(on_file: OnStore) -> None:
         (twice,) = await store.list("Event", "default")
         assert twice["count"] == 2
         assert (twice["firstTimestamp"], twice["lastTimestamp"]) == ("2026-01-02T03:04:05Z", "2026-01-02T03:05:05Z")
-        assert twice["involvedObject"] == {"kind": "Instance", "namespace": "default", "name": "gone", "uid": "u1"}
+        assert twice["involvedObject"] == {
+            **{"apiVersion": "occopus.io/v1alpha1", "kind": "Instance"},
+            **{"namespace": "default", "name": "gone", "uid": "u1"},
+        }
 
     on_file(test)
 

@@ -36,6 +36,8 @@ def test_services_come_up_in_order_and_it_says_so_in_plain_lines(desk: Desk) -> 
     assert "chain/app: WaitingForDependencies 0/2" in said
     assert said.splitlines()[-1].startswith("chain Ready.")
     assert "nobody heals them" in said.splitlines()[-1]
+    events = {(each["reason"], each["involvedObject"]["name"]) for each in desk.objects("events")}
+    assert {("Created", "chain-db"), ("Ready", "chain-web-0"), ("Ready", "chain")} <= events
     before = versions(desk)
     assert "chain Ready." in up(desk, CHAIN)
     assert versions(desk) == before
