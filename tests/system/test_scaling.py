@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller import errors
-from tests.system.documents import alone, cloud, infrastructure, service, template
+from controller.ports import Key, Obj
+from tests.bench.counting import CountingStore
+from tests.system.documents import PLAIN, alone, cloud, config, infrastructure, service, template
 from tests.system.rig import Rig, ids, play
 
 SCALE_IN = {"metadata": {"annotations": {"occopus.io/scale-in": "true"}}}
@@ -153,5 +157,38 @@ def test_numbers_changed_in_quick_succession_end_at_the_last(tmp_path: Path) -> 
             await rig.let_pass(2)
         await rig.wait(lambda: rig.ready() and len(rig.live()) == 3, 200)
         await rig.unchanged(60)
+
+    play(tmp_path, main)
+
+
+class Meddling(CountingStore):
+    """A store in which somebody scales the group while the Infrastructure's pass reads its template."""
+
+    scaled = False
+    armed = False
+
+    async def get(self, key: Key) -> Obj:
+        if key.kind == "ConfigMap" and self.armed and not self.scaled:
+            Meddling.scaled = True
+            group = Key("InstanceGroup", "default", "shop-app")
+            version = (await super().get(group))["metadata"]["resourceVersion"]
+            await self.patch(group, {"spec": {"replicas": 4}}, version=version)
+            await asyncio.sleep(0.1)  # the watch tells it
+        return await super().get(key)
+
+
+def test_a_number_set_while_the_infrastructure_is_looked_at_stays(tmp_path: Path) -> None:
+    text: dict[str, Any] = {"context": {"cloudInit": {"configMapRef": {"name": "texts", "key": "app"}}}}
+
+    async def main(rig: Rig) -> None:
+        Meddling.scaled = Meddling.armed = False
+        rig.wrap_store = Meddling
+        await rig.restart()
+        await rig.up(config("texts", app=PLAIN), cloud(), template("app", **text), infrastructure(service("app")))
+        Meddling.armed = True
+        await rig.patch("Infrastructure", "shop", {"spec": {"variables": [{"name": "colour", "value": "red"}]}})
+        await rig.wait(lambda: Meddling.scaled, 30)
+        await rig.wait(lambda: len(rig.live()) == 4 and rig.ready(), 200)
+        assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 4
 
     play(tmp_path, main)

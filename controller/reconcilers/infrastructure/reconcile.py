@@ -180,6 +180,9 @@ async def _update(engine: Engine, key: Key, spec: InstanceGroupSpec) -> None:
     if seen is None:
         return
     wanted = dump(spec)
+    if spec.fixed_replicas is None:
+        # The number is the group's own, and may have been changed since the plan was made.
+        wanted["replicas"] = seen["spec"]["replicas"]
     patch = {name: wanted.get(name) for name in (*seen["spec"], *wanted) if seen["spec"].get(name) != wanted.get(name)}
     await engine.objects.write(key, {"spec": patch})
 

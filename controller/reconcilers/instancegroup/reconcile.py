@@ -50,6 +50,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     for action in todo.actions:
         if isinstance(action, Release):
             return await _release(engine, key, orphaned=action.orphaned)
+        if isinstance(action, ScaleIn):
+            _must_be_as_planned(engine, key, group)
         await _act(engine, key, makings, action)
     if makings is not None and any(_needs(each, makings) for each in observed.instances):
         await _revision(engine, group, makings)
@@ -103,6 +105,13 @@ async def _delete(engine: Engine, key: Key, *, unlaunched: bool) -> None:
     if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
         raise errors.Conflict(f"{first} was launched meanwhile")
     await engine.objects.delete(key, as_seen=unlaunched and batch.index == 0)
+
+
+def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:
+    """The count is lowered from the one that was seen, not from one that a user has set since. Raises Conflict."""
+    now = engine.objects.model(key, InstanceGroup)
+    if now is not None and now.metadata.generation != planned.metadata.generation:
+        raise errors.Conflict(f"{key} was changed since")
 
 
 async def _scale_in(engine: Engine, key: Key, action: ScaleIn) -> None:
