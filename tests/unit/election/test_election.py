@@ -221,6 +221,19 @@ def test_an_outage_shorter_than_the_deadline_changes_nothing() -> None:
     in_time(story())
 
 
+def test_a_server_that_refuses_a_third_of_all_requests_costs_nobody_the_lease() -> None:
+    async def story() -> None:
+        random = Random(1)
+        fleet = Fleet.of(1, Random(1))
+        await led(fleet, fleet.hosts[0])
+        fleet.objects.refuse = lambda method, path: refused(429, "TooManyRequests", path) if random.random() < 0.33 else None
+        await fleet.watch(1200)
+        assert fleet.leaders == ["host0_0"]
+        await fleet.end()
+
+    in_time(story())
+
+
 def test_a_claim_whose_answer_was_lost_is_ours_once_we_see_it() -> None:
     async def story() -> None:
         fleet = Fleet.of(2, Random(3))
