@@ -160,8 +160,7 @@ def test_a_call_that_fails_is_counted_by_its_class(error: Exception, counted: st
     assert metrics.REGISTRY.get_sample_value("occopus_cloud_calls_total", labels) == before + 1
 
 
-def test_a_line_of_the_log_is_one_line() -> None:
-    stream = io.StringIO()
-    logs.configure("text", "info", stream)
+def test_a_line_of_the_log_is_one_line(lines: io.StringIO) -> None:
+    logs.configure("text", "info", lines)
     logging.getLogger("controller.test").warning("an image named %s", "x\n2030-01-01T00:00:00 INFO all is well")
-    assert stream.getvalue().count("\n") == 1
+    assert lines.getvalue().count("\n") == 1
