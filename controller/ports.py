@@ -224,8 +224,12 @@ class CloudDriver(Protocol):
         """Raises Denied, Transient."""
         ...
 
-    def list(self) -> Sequence[Machine]:
-        """All machines of this controller id, those that ended lately too. Whole, or raises: never a part."""
+    def list(self, *, running: bool = True) -> Sequence[Machine]:
+        """All machines of this controller id, those that ended lately too. Whole, or raises: never a part.
+
+        Without `running`, machines that run may be left out, and none else: a cloud that can do so spares a large account
+        most of what a list costs.
+        """
         ...
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The programs with drivers that do one thing wrong at one call: `python -m tests.faulty occopus|operator FAULT ARGUMENTS…`.
+"""The programs with a store and drivers that do one thing wrong: `python -m tests.faulty occopus|operator FAULT ARGUMENTS…`.
 
-A fault is `before|after:CALL:die|stop|SECONDS`: at each such call of a driver the process is killed (SIGKILL: nothing is finished,
-nothing is flushed) or stopped (SIGSTOP), or the call takes so much longer.
+A fault is `before|after:CALL[#NUMBER]:die|stop|SECONDS`: at each such call, or at that one of them, the process is killed (SIGKILL:
+nothing is finished, nothing is flushed) or stopped (SIGSTOP), or the call takes so much longer. CALL is one of a driver (`create`), of
+the store (`store.patch`), or `change`: any that changes something.
 """
 
 from __future__ import annotations
@@ -10,37 +11,66 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 
 from controller import __main__ as operator
-from controller import errors
+from controller import assembly
 from controller.cli import main as occopus
 from controller.clouds import plugins
-from controller.ports import Account, CloudConfig, CloudDriver, CloudPlugin, Launched, LaunchRequest, Machine, MachineId, T
+from controller.engine.engine import Engine, Options, Ports
+from controller.ports import CloudConfig, CloudDriver, CloudPlugin, T
+from tests.crash.injector import MUTATING, FaultyDriver, FaultyStore
 
 #: Between the launch is recorded and it is sent; between the machine is made and it is recorded; between its end is begun and
 #: anything is released.
 INTENT, MADE, END = "before:create:die", "after:create:die", "after:delete:die"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fault:
-    """What happens, before or after which call."""
+    """What happens, before or after which calls; of these at the one of that number, or at each."""
 
     when: str
-    call: str
+    calls: frozenset[str]
+    number: int
     what: str
+    met: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @staticmethod
     def parse(text: str) -> Fault:
         when, call, what = text.split(":")
+        call, _, number = call.partition("#")
         assert when in ("before", "after")
-        assert hasattr(FaultyDriver, call), call
-        return Fault(when, call, what)
+        assert call == "change" or hasattr(FaultyDriver, call) or hasattr(FaultyStore, call.removeprefix("store.")), call
+        calls = MUTATING if call == "change" else frozenset({call if "." in call else f"cloud.{call}"})
+        return Fault(when, calls, int(number or 0), what)
 
-    def happen(self) -> None:
+    async def call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        """One call of the store."""
+        self._at("before", name)
+        answer = await do()
+        self._at("after", name)
+        return answer
+
+    def blocking(self, name: str, do: Callable[[], T]) -> T:
+        """One call of a driver."""
+        self._at("before", name)
+        answer = do()
+        self._at("after", name)
+        return answer
+
+    def _at(self, when: str, name: str) -> None:
+        if when != self.when or name not in self.calls:
+            return
+        with self.lock:
+            self.met += 1
+            meant = self.number in (0, self.met)
+        if meant:
+            self._happen()
+
+    def _happen(self) -> None:
         match self.what:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -48,53 +78,6 @@ class Fault:
                 os.kill(os.getpid(), signal.SIGSTOP)
             case seconds:
                 threading.Event().wait(float(seconds))
-
-
-class FaultyDriver:
-    """Another driver with a fault. Satisfies `controller.ports.CloudDriver`."""
-
-    def __init__(self, driver: CloudDriver, fault: Fault) -> None:
-        self._driver, self._fault = driver, fault
-        self.settle_seconds = driver.settle_seconds
-        self.most_per_call = driver.most_per_call
-        self.limits = driver.limits
-        self.user_data_limit_bytes = driver.user_data_limit_bytes
-
-    def _do(self, call: str, done: Callable[[], T]) -> T:
-        at = self._fault.when if self._fault.call == call else ""
-        if at == "before":
-            self._fault.happen()
-        answer = done()
-        if at == "after":
-            self._fault.happen()
-        return answer
-
-    def identity(self) -> Account:
-        return self._do("identity", self._driver.identity)
-
-    def list(self) -> Sequence[Machine]:
-        return self._do("list", self._driver.list)
-
-    def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        return self._do("resolve", lambda: self._driver.resolve(spec))
-
-    def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
-        return self._do("describe", lambda: self._driver.describe(ids))
-
-    def prepare(self, requests: Sequence[LaunchRequest]) -> Sequence[str | errors.CloudError]:
-        return self._do("prepare", lambda: self._driver.prepare(requests))
-
-    def create(self, requests: Sequence[LaunchRequest]) -> Sequence[Launched | errors.CloudError]:
-        return self._do("create", lambda: self._driver.create(requests))
-
-    def delete(self, ids: Sequence[MachineId]) -> Sequence[errors.CloudError | None]:
-        return self._do("delete", lambda: self._driver.delete(ids))
-
-    def close(self, batch_id: str, fence: str) -> None:
-        self._do("close", lambda: self._driver.close(batch_id, fence))
-
-    def console(self, id: MachineId) -> str:
-        return self._do("console", lambda: self._driver.console(id))
 
 
 def _with(fault: Fault, plugin: CloudPlugin) -> CloudPlugin:
@@ -108,6 +91,12 @@ def _main() -> None:
     program, fault = sys.argv.pop(1), Fault.parse(sys.argv.pop(1))
     found = tuple(_with(fault, each) for each in plugins.installed())
     plugins.installed = lambda: found
+    whole = assembly.engine
+
+    def engine(ports: Ports, options: Options) -> Engine:
+        return whole(replace(ports, store=FaultyStore(ports.store, fault)), options)
+
+    assembly.engine = engine
     sys.exit({"operator": operator.main, "occopus": occopus.main}[program]())
 
 

@@ -18,9 +18,9 @@ FINALIZER = f"{GROUP}/controller"
 SCALE_IN = f"{GROUP}/scale-in"
 #: On a group: names of Instances for which the count was lowered already, until they are gone.
 SCALED_IN = f"{GROUP}/scaled-in"
-#: On a deleting Instance: the machine id that its user has given up for lost.
 #: Kubernetes' own: on an object that is deleted with `--cascade=orphan`, until its children have been let go.
 ORPHAN = "orphan"
+#: On a deleting Instance: the machine that its user has given up for lost, by its id, or by the batch where none is recorded.
 ABANDON = f"{GROUP}/abandon"
 #: On an Instance: the one it was made to replace; the brake on replacements counts by it.
 REPLACES = f"{GROUP}/replaces"

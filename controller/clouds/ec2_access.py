@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from controller import errors
-from controller.clouds import ec2_fields
+from controller.clouds import ec2_description, ec2_fields
 from controller.ports import CloudConfig
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def clients(to: Access) -> Clients:
 
 @functools.cache
 def _session() -> Any:
-    """One for the process: its loader keeps the description of EC2's API, 20 MB, for all clients."""
+    """One for the process: its loader keeps the description of EC2's API for all clients."""
     import boto3
     import botocore.session
 
@@ -155,6 +155,8 @@ def _session() -> Any:
     logging.getLogger("botocore").setLevel(logging.INFO)
     session: Any = botocore.session.get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
+    # The loader gives the same object to all who ask: clients made of this session see it cut.
+    ec2_description.cut(session.get_component("data_loader").load_service_model("ec2", "service-2"))
     return boto3.Session(botocore_session=session)
 
 

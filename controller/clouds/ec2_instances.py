@@ -34,6 +34,8 @@ _STATES = {
     "shutting-down": MachineState.SHUTTING_DOWN,
     "terminated": MachineState.TERMINATED,
 }
+#: EC2's words for all the others. One that EC2 adds is in whole lists alone.
+NOT_RUNNING = [word for word, state in _STATES.items() if state is not MachineState.RUNNING]
 _ENDING = (MachineState.SHUTTING_DOWN, MachineState.TERMINATED)
 _UP = (MachineState.PENDING, MachineState.RUNNING)
 
@@ -176,4 +178,4 @@ def _each_once(addresses: Sequence[str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for each in addresses if each))
 
 
-__all__ = ["MOST", "USER_DATA_LIMIT_BYTES", "common_name", "launched", "machine", "parameters"]
+__all__ = ["MOST", "NOT_RUNNING", "USER_DATA_LIMIT_BYTES", "common_name", "launched", "machine", "parameters"]

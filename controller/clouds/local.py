@@ -104,12 +104,13 @@ class LocalDriver:
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         return _checked(spec).model_dump(by_alias=True, exclude_unset=True)
 
-    def list(self) -> Sequence[Machine]:
+    def list(self, *, running: bool = True) -> Sequence[Machine]:
         with self._disk():
             self._observe(directories.machines(self._home))
             every = self._records(directories.machines(self._home))
             self._purge(every)
-            return [_machine(record) for record in every if not record["closed"]]
+            shown = [_machine(record) for record in every if not record["closed"]]
+            return [each for each in shown if running or each.state is not MachineState.RUNNING]
 
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
         with self._disk():

@@ -6,8 +6,10 @@ The reconciler of Clouds binds and unbinds; all others ask. Whether a binding ma
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from controller.api.instance import Instance
 from controller.engine.inventory import Inventory, Surroundings
@@ -57,6 +59,15 @@ class Binding:
     plugin: CloudPlugin
     driver: CloudDriver
     inventory: Inventory
+
+    @property
+    def on_this_computer(self) -> bool:
+        """Whether the cloud's endpoint is on loopback, as that of a test cloud is: its machines may be there too."""
+        try:
+            host = urlsplit(self.inventory.account.endpoint).hostname or ""
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
 
 
 class Clouds:
@@ -111,8 +122,7 @@ class Clouds:
             task = asyncio.get_running_loop().create_task(inventory.run(), name=f"inventory {account.kind} {account.id}")
             task.add_done_callback(self._ended)
             self._tasks[account] = task
-        inventory.driver = driver
-        inventory.hurry()
+        inventory.use(driver)
         self._bindings[key] = Binding(plugin, driver, inventory)
         if inventory.listed is not None:
             self._moved(account, True)

@@ -210,6 +210,19 @@ def test_delete_again_is_no_error(cloud: CloudUnderTest, driver: CloudDriver) ->
     assert [each.state for each in driver.list()] == [MachineState.TERMINATED]
 
 
+def test_a_list_without_what_runs_lacks_nothing_else(cloud: CloudUnderTest, driver: CloudDriver) -> None:
+    (running,), (ended,) = cloud.launch(driver, "batch-1"), cloud.launch(driver, "batch-2")
+    cloud.wait_for(driver, [running.id, ended.id], MachineState.RUNNING)
+    driver.delete([ended.id])
+    cloud.wait_for(driver, [ended.id], MachineState.TERMINATED)
+    cloud.launch(driver, "batch-3")
+    shown = {each.id: each for each in driver.list(running=False)}
+    # What does not run now did not run before.
+    listed = driver.list()
+    assert {each.id for each in listed if each.state is not MachineState.RUNNING} <= shown.keys() <= {each.id for each in listed}
+    assert shown[ended.id].state is MachineState.TERMINATED
+
+
 @_with_tokens
 def test_the_token_of_an_ended_machine_is_spent(cloud: CloudUnderTest, driver: CloudDriver) -> None:
     request = cloud.request(driver)

@@ -53,7 +53,8 @@ class Draw:
             "conditions": self.condition(),
             "ready_time": NOW if rng.random() < 0.3 else None,
         }
-        annotations = rng.choice(({}, {}, {}, {meta.ABANDON: "m-0"}, {meta.ABANDON: "m-1"}, {meta.SCALE_IN: "true"}))
+        given_up = rng.choice(("m-0", "m-1", "batch-0"))
+        annotations = rng.choice(({}, {}, {}, {meta.ABANDON: given_up}, {meta.SCALE_IN: "true"}))
         return build.instance(status=launch.model_copy(update=update), deleting=deleting, annotations=annotations)
 
     def attempt(self) -> Attempt:
@@ -133,8 +134,8 @@ def _may_go(o: Observed, release: Release) -> None:
     recorded = o.instance.status.machine
     match release.reason:
         case Reason.ABANDONED:
-            assert recorded is not None
-            assert o.instance.metadata.annotations[meta.ABANDON] == recorded.id
+            named = recorded.id if recorded is not None else o.instance.spec.batch.id
+            assert o.instance.metadata.annotations[meta.ABANDON] == named
         case Reason.OWNER_MISSING:
             assert not o.owner.exists
         case _:

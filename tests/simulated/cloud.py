@@ -82,8 +82,8 @@ class SimulatedCloud:
     def identity(self) -> Account:
         return self._one("identity", "", lambda: Account("simulated", *self._account, ""))
 
-    def list(self) -> Sequence[Machine]:
-        return self._one("list", "", self._list)
+    def list(self, *, running: bool = True) -> Sequence[Machine]:
+        return [each for each in self._one("list", "", self._list) if running or each.state is not MachineState.RUNNING]
 
     def _list(self) -> Sequence[Machine]:
         machines = list(self._world.visible(self._account, self._controller_id))

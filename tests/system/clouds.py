@@ -45,9 +45,9 @@ class Before:
         self._do("identity")
         return self._driver.identity()
 
-    def list(self) -> Sequence[Machine]:
+    def list(self, *, running: bool = True) -> Sequence[Machine]:
         self._do("list")
-        return self._driver.list()
+        return self._driver.list(running=running)
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         self._do("resolve")

@@ -81,6 +81,30 @@ def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:
     play(tmp_path, main)
 
 
+def test_a_launch_on_an_account_that_is_lost_is_given_up_by_its_batch(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.world.fail("create", errors.Transient("no answer"), times=INF, after=True)
+        await rig.make(*alone(1))
+        await rig.wait(lambda: len(rig.made()) == 1, 30)
+        lost = errors.Denied("the account is closed")
+        faults = [rig.world.fail(each, lost, times=INF) for each in ("list", "describe", "identity", "delete", "close")]
+        await rig.delete("Infrastructure", "shop")
+        await rig.let_pass(120)
+        instance = rig.find("Instance", "shop-app-0")
+        assert instance is not None
+        assert "machine" not in instance["status"]
+        batch = instance["spec"]["batch"]["id"]
+        await rig.patch("Instance", "shop-app-0", {"metadata": {"annotations": {"occopus.io/abandon": batch}}})
+        await rig.wait(rig.gone, 60)
+        (event,) = await rig.events("Abandoned")
+        assert batch in event["message"]
+        rig.left |= ids(rig.live())
+        for each in faults:
+            rig.world.clear(each)
+
+    play(tmp_path, main)
+
+
 def test_abandoning_another_machine_lets_nothing_go(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(1))

@@ -24,8 +24,9 @@ _ENDS = "the cloud ends the machine"
 def plan(o: Observed) -> Plan:
     """The acts that are due for an Instance that is being deleted."""
     recorded = o.instance.status.machine.id if o.instance.status.machine else ""
-    if recorded and o.instance.metadata.annotations.get(meta.ABANDON) == recorded:
-        return _release(o, Reason.ABANDONED, f"machine {recorded} was given up by its user and may still run")
+    if o.instance.metadata.annotations.get(meta.ABANDON) == (recorded or o.instance.spec.batch.id):
+        known = f"machine {recorded}" if recorded else f"what was launched as batch {o.instance.spec.batch.id}"
+        return _release(o, Reason.ABANDONED, f"{known} was given up by its user and may still run")
     if not o.owner.exists:
         return _release(o, Reason.OWNER_MISSING, f"its group does not exist; machine {recorded or 'none'} is left alone")
     if o.owner.blockers:

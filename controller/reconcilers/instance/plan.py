@@ -59,8 +59,9 @@ def _unsent(o: Observed) -> Plan:
     held = _held_back(o)
     if held is not None:
         return Plan((), held)
-    if o.attempt.sent is Sent.PACED and o.now < (due := _turn(o)):
-        return Plan((), _paced(o, launched=None), due)
+    if o.attempt.sent is Sent.PACED:
+        due = _turn(o)
+        return Plan((), _paced(o, launched=None), due) if o.now < due else Plan((Launch(),), steps.silent())
     if o.attempt.sent is Sent.HELD and o.attempt.reason is not None:
         again = o.now + timedelta(seconds=5)
         due = (o.attempt.at or o.now) + timedelta(seconds=5)

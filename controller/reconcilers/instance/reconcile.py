@@ -247,8 +247,8 @@ def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: 
     addresses = observed.probed(instance, machine)
     if not addresses:
         return
-    target = prober.Target(addresses[0], health, binding.plugin.loopback, instance.status.ready_time is not None)
-    engine.prober.watch(uid, key, target)
+    loopback = binding.plugin.loopback or (engine.options.allow_local and binding.on_this_computer)
+    engine.prober.watch(uid, key, prober.Target(addresses[0], health, loopback, instance.status.ready_time is not None))
 
 
 def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding | None) -> None:
@@ -256,6 +256,7 @@ def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding 
     if binding is None:
         return
     recorded = instance.status.machine
-    missing = recorded is not None and recorded.id not in binding.inventory.machines
-    if missing or (instance.metadata.deleting and recorded is None):
+    if recorded is None and instance.metadata.deleting:
         binding.inventory.wake_after_list(key)
+    if recorded is not None and recorded.id not in binding.inventory.machines:
+        binding.inventory.wake_after_answer(key)

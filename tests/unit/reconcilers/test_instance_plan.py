@@ -272,6 +272,9 @@ def _release(reason: Reason) -> Callable[[tuple[Action, ...]], bool]:
         pytest.param(
             ending(BOUND, annotations={meta.ABANDON: "m-1"}, cloud=CloudView(exists=True)), (), Reason.WAITING_FOR_CLOUD, id="another"
         ),
+        pytest.param(
+            ending(BOUND, annotations={meta.ABANDON: "batch-0"}, cloud=CloudView(exists=True)), (), Reason.WAITING_FOR_CLOUD, id="its batch"
+        ),
         pytest.param(ending(cloud=CloudView()), _release(Reason.DELETED), Reason.DELETED, id="no Cloud, never launched"),
         pytest.param(ending(BOUND, cloud=CloudView()), (), Reason.WAITING_FOR_CLOUD, id="no Cloud, launched"),
         pytest.param(
