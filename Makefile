@@ -46,8 +46,8 @@ test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped
 	@$(BIN)/python -m tools.control_plane build
 	$(BIN)/pytest -n 2 --dist worksteal tests/cluster
 
-test-crash: $(VENV)/dev ## The long way: a crash at every call, reads too, on both clouds; thousands of property examples
-	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties
+test-crash: $(VENV)/dev ## The long way (hours): a crash at every call, reads too, on all clouds; by SIGKILL at every change; thousands of property examples
+	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties tests/e2e/test_kill_ec2.py
 
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .

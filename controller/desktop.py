@@ -14,11 +14,14 @@ from typing import Any, cast
 
 from controller import assembly, errors, view
 from controller.api import meta
+from controller.api.infrastructure import Infrastructure
+from controller.api.reasons import Reason
 from controller.clouds import plugins
 from controller.engine.engine import Engine, Options
 from controller.engine.objects import Objects, key_of
 from controller.engine.sweep import Policy
 from controller.ports import Changed, CloudPlugin, Key, Obj, Snapshot
+from controller.reconcilers import graph
 from controller.stores import merge
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
@@ -78,10 +81,22 @@ class Desktop:
         """
         wanted = [_normal(each) for each in documents]
         for document in wanted:
-            self.rules.check(document)
+            await self._check(document)
         for document in wanted:
             await self._put(document)
         return [key_of(each) for each in wanted]
+
+    async def _check(self, document: Obj) -> None:
+        """By the rules, those of a change too, and for a ring: that can never be followed, whatever else there is."""
+        checked = self.rules.check(document)
+        with contextlib.suppress(errors.ObjectNotFound):
+            seen = await self.store.get(key_of(document))
+            self.rules.check(merge.apply(seen, _becoming(seen, document)), seen)
+        if checked["kind"] == "Infrastructure":
+            found = graph.problems(Infrastructure.model_validate(checked).spec, {}, {})
+            rings = tuple(errors.Cause("spec.services", f"{each.reason}: {each.message}") for each in found if each.reason is Reason.CYCLE)
+            if rings:
+                raise errors.Rejected(f'Infrastructure "{checked["metadata"]["name"]}"', rings)
 
     async def _put(self, document: Obj) -> None:
         key = key_of(document)

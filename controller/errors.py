@@ -53,13 +53,20 @@ class Conflict(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One reason of a refusal: `field` as a path (`spec.services[0].name`), `message` in the API's words."""
+    """One reason of a refusal: `field` as a path (`spec.services[0].name`), `message` in the API's words.
+
+    `value` is what stands there, where the message does not show it and whoever reads it may.
+    """
 
     field: str
     message: str
+    value: str = ""
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.message}" if self.field else self.message
+        """The field once: the API's words may name it again."""
+        message = self.message.replace(f"{self.field} in body ", "").removesuffix(f' "{self.field}"')
+        value = f", it is {self.value}" if self.value else ""
+        return f"{self.field}: {message}{value}" if self.field else self.message
 
 
 class Rejected(StoreError):

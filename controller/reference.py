@@ -312,8 +312,9 @@ def troubleshooting() -> str:
         "```sh\noccopus status                  # why not, per service and machine\noccopus get instance NAME       # "
         "all conditions of one machine\noccopus get event               # what has changed\noccopus console INSTANCE        # what "
         "the machine itself printed\n```\n",
-        "A change of Ready is an event of that object too, and a group's event says for which reason an Instance is deleted.\n",
+        "A change of Ready is an event of that object too, and a group's event says for which reason an Instance is deleted.\n\n"
         "Nothing fails for good: whatever is wrong is tried again, with back-off, until it is right or deleted.\n",
+        *("## Where it stands\n", _table(("Word", "What it means"), ((f"**{word}**", means) for word, means in reasons.PHASES.items()))),
     ]
     for heading, members in groups():
         rows = ((f"**{each.value}**", HELP[each][0], HELP[each][1], where(each) or "not in use") for each in members)

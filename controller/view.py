@@ -15,7 +15,12 @@ from controller.api.instance import Instance
 from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.engine.objects import Objects
+from controller.ports import Key
+from controller.reconcilers.instancegroup import revision
 from controller.reconcilers.instancegroup.plan import wanted
+
+#: Reasons of a group's conditions that are told also of one that is Ready.
+_NOTED = {each.value for each in (Reason.REVISION_CHANGED, Reason.INPUT_CHANGED, Reason.CLAMPED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,17 @@ class Row:
     reason: str
     message: str
     age_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is so and keeps nothing from being Ready: an older revision, an address that has changed, a number out of bounds."""
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,8 @@ class ServiceRow(Row):
     replicas: int
     address: str
     instances: tuple[InstanceRow, ...]
+    #: What its user should know of it though it is Ready.
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +90,8 @@ def settled(objects: Objects, name: str) -> bool:
         return False
     # The Infrastructure's own word may be older than the newest change of a group: `occopus scale` touches the group alone.
     groups = _groups(objects, infrastructure)
-    return all(_group_ready(group, _instances(objects, group)) for group in groups) and not ending(objects, name)
+    ready = all(_group_ready(group, _instances(objects, group)) and _template_seen(objects, group) for group in groups)
+    return ready and not ending(objects, name)
 
 
 def ending(objects: Objects, name: str) -> list[str]:
@@ -150,6 +169,21 @@ def _group_ready(group: InstanceGroup, instances: list[Instance]) -> bool:
     return current and not group.metadata.deleting and sum(map(_instance_ready, instances)) >= wanted(group)
 
 
+def _template_seen(objects: Objects, group: InstanceGroup) -> bool:
+    """Whether the group has looked at its template as it is: a changed one is a new revision. One in a ConfigMap is not asked of."""
+    stored = objects.get(Key("InstanceTemplate", group.metadata.namespace, group.spec.template_ref.name))
+    cloud_init: dict[str, Any] = stored["spec"].get("context", {}).get("cloudInit", {}) if stored is not None else {}
+    if stored is None or "configMapRef" in cloud_init:
+        return True
+    data = revision.data(stored["spec"], cloud_init.get("template") or None)
+    return group.status.revision == revision.name(group.metadata.name, data)
+
+
+def _notes(group: InstanceGroup) -> tuple[Note, ...]:
+    found = [condition(group.status.conditions, type) for type in ("Progressing", "InputsCurrent", "Scaled")]
+    return tuple(Note(each.reason, each.message) for each in found if each is not None and each.reason in _NOTED)
+
+
 def _instance_ready(each: Instance) -> bool:
     said = condition(each.status.conditions, "Ready")
     return said is not None and said.status == "True" and not each.metadata.deleting
@@ -174,6 +208,7 @@ def _service(objects: Objects, group: InstanceGroup, now: datetime) -> ServiceRo
         0 if group.metadata.deleting else wanted(group),
         next((row.address for row in rows if row.ready), ""),
         tuple(rows),
+        () if group.metadata.deleting else _notes(group),
     )
 
 

@@ -65,7 +65,6 @@ class Development:
         self._kubectl(kubectl, wanted, "apply", "-f", "crds/")
         self._kubectl(kubectl, wanted, "wait", "--for=condition=Established", "--timeout=60s", "-f", "crds/")
         if running is None:
-            self._end_demo()
             running = Up(wanted, kubectl, ports.one(), own=cluster is None)
             self._record.write_text(json.dumps(asdict(running)))
             self._start(running)
@@ -84,6 +83,7 @@ class Development:
                 raise ControlPlaneError(
                     f"this deletes every infrastructure of the cluster of {running.kubeconfig}: say so by `make down CLUSTER=…`"
                 )
+            print("Deleting all infrastructures of the cluster, in order; waiting for their machines to end …", flush=True)
             self._kubectl(
                 *(running.kubectl, running.kubeconfig, "delete", "infrastructures.occopus.io", "--all", "--all-namespaces"),
                 f"--timeout={_DELETE_SECONDS}s",
@@ -176,17 +176,6 @@ class Development:
         self._start(record)
         self._await_ready(record)
         return record
-
-    def _end_demo(self) -> None:
-        """`make demo` keeps a controller of its own here, which says so in the same file."""
-        place = self.directory / "controller.pid"
-        if not place.exists() or not place.read_text().strip().isdecimal():
-            return
-        found = processes.identify(int(place.read_text()))
-        command = Path(f"/proc/{found.pid}/cmdline").read_bytes().split(b"\0") if found is not None else []
-        if found is not None and b"run" in command and any(each.endswith(b"/occopus") for each in command):
-            print("Ending the controller of make demo: its machines go on, `make down` ends them too")
-            processes.end(found, signal.SIGTERM, _GRACE_SECONDS)
 
     def _running(self) -> Up | None:
         return self._running_record() if processes.recorded(self._supervisor) is not None else None

@@ -76,10 +76,18 @@ class Service(Model):
         return self.scaling.min if self.scaling else 1
 
 
+#: Whether a dependency `d` is none of the services.
+_UNKNOWN = "!self.services.exists(t, t.name == d.service)"
 _SPEC_RULES = rules(
     {
         "rule": "self.services.all(s, !has(s.dependsOn) || s.dependsOn.all(d, self.services.exists(t, t.name == d.service)))",
         "message": "dependsOn names a service that is not in services",
+        # The first of them by name: a message that only says that there is one sends its reader searching. Which service asks for
+        # it is left out: joining that in too is over what an API server lets a message cost.
+        "messageExpression": (
+            f"self.services.map(s, has(s.dependsOn) && s.dependsOn.exists(d, {_UNKNOWN}), "
+            f"s.dependsOn.map(d, {_UNKNOWN}, 'dependsOn names a service that is not in services: ' + d.service)[0])[0]"
+        ),
     },
     {
         "rule": "has(self.id) == has(oldSelf.id) && (!has(self.id) || self.id == oldSelf.id)",

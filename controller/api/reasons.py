@@ -92,6 +92,20 @@ class Reason(StrEnum):
     CLAIMED = "Claimed"
 
 
+#: The words of the column that tells where a machine, a service or an infrastructure stands, where they are no reasons.
+PHASES: dict[str, str] = {
+    "Pending": "Nothing was done yet: it was not looked at, or waits for what its message says. If it stays so, nobody reconciles: "
+    "`occopus up` or `occopus run` does, or the operator on a cluster.",
+    "Launching": "The launch was decided; the cloud's answer is awaited.",
+    "Unhealthy": "A probe of the machine fails; it is replaced if it stays so.",
+    "Unknown": "The cloud's answers about the machine are not clear; nothing is done about it.",
+    "Missing": "The cloud does not list the machine; it is replaced once that is certain.",
+    "Failed": "The machine is given up and replaced. The reason beside it says why.",
+    "Ending": "The machine is being ended; the line goes when the cloud confirms it.",
+    "Deleting": "The infrastructure was deleted; it goes when its last machine has gone.",
+    "Stalled": "The description cannot be followed; correct what the reason names.",
+}
+
 #: Reason → (what it means, what to do about it).
 HELP: dict[Reason, tuple[str, str]] = {
     Reason.READY: ("All is as described.", "Nothing."),
@@ -120,7 +134,7 @@ HELP: dict[Reason, tuple[str, str]] = {
     ),
     Reason.WAITING_FOR_CLOUD: (
         "The cloud is not known well enough to act: not yet asked, or not Ready.",
-        "See the conditions of the Cloud.",
+        "The message has the Cloud's own reason: look that up here. `occopus get cloud NAME` shows all.",
     ),
     Reason.WAITING_FOR_MACHINES: ("The object stays until its machines have ended.", "Wait; or see what keeps them."),
     Reason.WAITING_FOR_GROUP: (

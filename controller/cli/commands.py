@@ -17,12 +17,14 @@ import click
 
 from controller import assembly, desktop, documents, errors, logs, view
 from controller.api import meta
+from controller.api.group import InstanceGroup
+from controller.api.reasons import HELP, Reason
 from controller.cli import follow, home
 from controller.cli.exits import NOT_REACHED
 from controller.cli.target import StateFile, Target
 from controller.desktop import Desktop, Settings
 from controller.engine.sweep import Policy
-from controller.ports import Key
+from controller.ports import Key, Obj
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +81,27 @@ def _outcome(desk: Desktop, names: list[str], timeout: float | None, reached: bo
     late = [name for name in names if name not in stalled and not (reached and view.settled(desk.objects, name))]
     for row in view.infrastructures(desk.objects, assembly.now(), late):
         reasons = [f"{each.name}: {each.reason}: {each.message}" for each in row.services if not each.ready]
-        reasons = reasons or view.ending(desk.objects, row.name)
-        reasons = reasons or [f"its machines could not be looked at: {why}" for why in view.clouds_not_ready(desk.objects)]
+        going = [] if reasons else view.ending(desk.objects, row.name)
+        reasons = reasons or going or [f"its machines could not be looked at: {why}" for why in view.clouds_not_ready(desk.objects)]
         within = f" within {timeout:g} s" if timeout is not None else ""
-        click.echo(f"error: {row.name} was not Ready{within}: " + "; ".join(reasons), err=True)
+        what = "is Ready, but what has to go was not gone" if going else "was not Ready"
+        click.echo(f"error: {row.name} {what}{within}: " + "; ".join(reasons), err=True)
     if stalled or late:
         return NOT_REACHED
+    _say_notes(desk, names)
     if desk.engine is not None:
         click.echo(f"{', '.join(names)} Ready. The machines stay; nobody heals them until the next `occopus up` or `occopus run`.")
     else:
         click.echo(f"{', '.join(names)} Ready.")
     return 0
+
+
+def _say_notes(desk: Desktop, names: list[str]) -> None:
+    """What is so though all is Ready, with the way out that the list of reasons has."""
+    for row in view.infrastructures(desk.objects, assembly.now(), names):
+        for service in row.services:
+            for note in service.notes:
+                click.echo(f"note: {row.name}/{service.name}: {note}. {HELP[Reason(note.reason)][1]}")
 
 
 async def run(file: StateFile, options: RunOptions) -> int:
@@ -106,6 +118,8 @@ async def run(file: StateFile, options: RunOptions) -> int:
             from controller import serving
 
             await stack.enter_async_context(serving.metrics(desk.engine, options.metrics_port))
+        if options.log_format == "text":
+            click.echo(f"reconciling {file.path} until Ctrl-C or SIGTERM; the machines stay then", err=True)
         pid_file.write()
         await stop.wait()
     return 0
@@ -145,8 +159,22 @@ async def scale(target: Target, infrastructure: str, service: str, replicas: int
             if infrastructure not in names:
                 raise errors.UsageError(_no_infrastructure(infrastructure, names)) from None
             raise errors.UsageError(f"{infrastructure} has no service {service}, or it was not begun yet") from None
-        click.echo(f"{infrastructure}/{service}: {replicas} wanted")
+        click.echo(f"{infrastructure}/{service}: {replicas} wanted" + await _clamped(here, f"{infrastructure}-{service}", replicas))
     return 0
+
+
+async def _clamped(here: home.Home, group: str, replicas: int) -> str:
+    """What the bounds make of the number, if anything."""
+    # Over a cluster, who may scale need not be allowed to read; the condition of the group tells it too.
+    with contextlib.suppress(errors.Forbidden):
+        found = InstanceGroup.model_validate(await here.store.get(Key("InstanceGroup", here.namespace, group)))
+        scaling = found.spec.scaling
+        if scaling is not None and not (scaling.min <= replicas <= (replicas if scaling.max is None else scaling.max)):
+            nearest = scaling.min if replicas < scaling.min else scaling.max
+            return (
+                f"; its scaling allows {scaling.min} to {scaling.max or 'any number'}, so it will have {nearest} ({Reason.CLAMPED.value})"
+            )
+    return ""
 
 
 async def delete(file: StateFile, options: DeleteOptions) -> int:
@@ -202,7 +230,9 @@ async def _delete_all(desk: Desktop, keys: list[Key], options: DeleteOptions) ->
         said = ", ".join(key.name if key.kind == "Infrastructure" else f"{key.kind} {key.name}" for key in found)
         click.echo(f"{said or 'nothing'} deleted")
         return 0
-    click.echo(f"error: not gone within {options.timeout:g} s; the same command goes on where it was", err=True)
+    left = [f"{key.kind} {key.name}" for key in found if desk.find(key.kind, key.name) is not None]
+    left += [line for name in names for line in view.ending(desk.objects, name)]
+    click.echo(f"error: not gone within {options.timeout:g} s: {'; '.join(left)}; the same command goes on where it was", err=True)
     return NOT_REACHED
 
 
@@ -211,6 +241,7 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
     found = desk.find("Instance", name)
     if found is None:
         raise errors.UsageError(f"there is no Instance {name}; `occopus status` shows what there is")
+    before = _replicas(desk, found)
     if options.scale_in:
         await desk.change(key, {"metadata": {"annotations": {meta.SCALE_IN: "true"}}})
     await desk.delete(key)
@@ -221,10 +252,18 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
         return (seen is None or seen["metadata"]["uid"] != found["metadata"]["uid"]) and view.settled(desk.objects, infrastructure)
 
     if await follow.until(desk, [infrastructure], over, seconds=options.timeout, quiet=options.quiet):
-        click.echo(f"{name} deleted" + ("" if options.scale_in else " and replaced"))
+        after = _replicas(desk, found)
+        why = f": the count stays {after}, which services[].replicas or scaling.min sets" if options.scale_in else ""
+        click.echo(f"{name} deleted" + ("" if after < before else f" and replaced{why}"))
+        _say_notes(desk, [infrastructure])
         return 0
-    click.echo(f"error: {infrastructure} was not Ready within {options.timeout:g} s", err=True)
-    return NOT_REACHED
+    return _outcome(desk, [infrastructure], options.timeout, reached=False)
+
+
+def _replicas(desk: Desktop, instance: Obj) -> int:
+    """How many machines the group of the Instance has to have."""
+    group = desk.find("InstanceGroup", f"{instance['spec']['infrastructure']['name']}-{instance['spec']['service']}")
+    return 0 if group is None else int(group["spec"]["replicas"])
 
 
 def _no_infrastructure(name: str, names: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from controller.api import meta
 from controller.api.kinds import KINDS
 from controller.cli import follow, home, show
 from controller.cli.exits import NOT_REACHED
-from controller.cli.target import ApiServer, Target
+from controller.cli.target import ApiServer, Target, where
 from controller.ports import Key, Obj
 
 #: Where `kubectl apply` keeps what it was given.
@@ -35,7 +36,7 @@ async def status(target: Target, names: tuple[str, ...], options: StatusOptions)
         await here.synced()
         missing = sorted(name for name in names if here.objects.get(Key("Infrastructure", here.namespace, name)) is None)
         if missing:
-            raise errors.UsageError(f"there is no infrastructure {', '.join(missing)}")
+            raise errors.UsageError(f"there is no infrastructure {', '.join(missing)}; {where(target, os.environ)}")
         chosen = list(names) or None
 
         def rows() -> list[view.InfrastructureRow]:
@@ -54,9 +55,10 @@ async def status(target: Target, names: tuple[str, ...], options: StatusOptions)
 
 
 def _none(target: Target, namespace: str) -> str:
+    looked = where(target, os.environ)
     if isinstance(target, ApiServer):
-        return f"no infrastructure in namespace {namespace}; `{target.kubectl('apply', '-f')} FILE` makes one"
-    return "no infrastructure; `occopus up -f FILE` makes one"
+        return f"no infrastructure in namespace {namespace}; `{target.kubectl('apply', '-f')} FILE` makes one ({looked})"
+    return f"no infrastructure; `occopus up -f FILE` makes one ({looked})"
 
 
 async def get(target: Target, kind: str, name: str | None, output: str) -> int:

@@ -19,7 +19,7 @@ import click
 from controller import errors
 from controller.cli import kubectl
 from controller.cli.exits import NOT_REACHED, UNUSABLE, WRONG_INPUT
-from controller.cli.target import ApiServer, StateFile, Target, default_kubeconfig
+from controller.cli.target import ApiServer, StateFile, Target, default_kubeconfig, unread
 
 
 def default_state() -> Path:
@@ -224,7 +224,9 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
         click.echo("interrupted; the same command goes on where it was", err=True)
         code = NOT_REACHED
     except errors.StoreUnusable as error:
-        click.echo(f"error: {error}", err=True)
+        target: Target = click.get_current_context().obj
+        missing = isinstance(target, StateFile) and not target.path.exists()
+        click.echo(f"error: {error}{unread(target, os.environ) if missing else ''}", err=True)
         code = UNUSABLE
     except (errors.UsageError, errors.Rejected, errors.ObjectNotFound, errors.ContextError) as error:
         click.echo(f"error: {error}", err=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.view import InfrastructureRow, InstanceRow, ServiceRow
+from controller.view import InfrastructureRow, InstanceRow, Row, ServiceRow
 
 #: Columns where nothing limits them: whoever reads a pipe finds one line each.
 _UNLIMITED = 10_000
@@ -60,13 +59,17 @@ def _instance(row: InstanceRow) -> tuple[str, str, str]:
     return (row.phase, "", row.address)
 
 
-def _add(table: Table, branch: str, name: str, stand: str, count: str, address: str, row: Any, elapsed: float | None = None) -> None:
+def _add(table: Table, branch: str, name: str, stand: str, count: str, address: str, row: Row, elapsed: float | None = None) -> None:
     style = "green" if row.ready else "dim" if row.reason in _WAITING else "yellow" if stand not in ("Failed", "Stalled") else "red"
-    why = "" if row.ready else row.message
     took = f"{elapsed:.0f}s" if elapsed is not None else age(row.age_seconds)
-    table.add_row(
-        Text(branch + name), Text(stand, style=style), Text(count), Text(address), Text(took, style="dim"), Text(why, style=style)
-    )
+    why = Text(_why(row), style="yellow" if row.ready else style)
+    table.add_row(Text(branch + name), Text(stand, style=style), Text(count), Text(address), Text(took, style="dim"), why)
+
+
+def _why(row: Row) -> str:
+    """Why it is not Ready; and of a service what is to be known though it is."""
+    notes = row.notes if isinstance(row, ServiceRow) else ()
+    return "; ".join([*([] if row.ready or not row.message else [row.message]), *map(str, notes)])
 
 
 def age(seconds: int) -> str:
@@ -83,9 +86,8 @@ def steps(before: dict[str, str], rows: list[InfrastructureRow], since: timedelt
     now: dict[str, str] = {}
     for row in rows:
         for service in row.services:
-            now[f"{row.name}/{service.name}"] = (
-                f"{'Ready' if service.ready else service.reason} {service.ready_replicas}/{service.replicas}"
-            )
+            stand = f"{'Ready' if service.ready else service.reason} {service.ready_replicas}/{service.replicas}"
+            now[f"{row.name}/{service.name}"] = "; ".join([stand, *map(str, service.notes)])
             for instance in service.instances:
                 why = "" if instance.ready else instance.message
                 now[instance.name] = " ".join(filter(None, (instance.phase, instance.address, why)))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,4 +50,19 @@ class ApiServer:
 
 Target = StateFile | ApiServer
 
-__all__ = ["ApiServer", "StateFile", "Target", "default_kubeconfig"]
+
+def where(target: Target, environment: Mapping[str, str]) -> str:
+    """Where was looked, for somebody who found nothing there and may have meant the other home."""
+    if isinstance(target, ApiServer):
+        return f"that is on the cluster of {target.kubeconfig}; without --kubeconfig and --context it is a state file"
+    return f"that is in the state file {target.path}{unread(target, environment)}"
+
+
+def unread(target: Target, environment: Mapping[str, str]) -> str:
+    """That a KUBECONFIG is set and not read, for whoever speaks to a state file and may have meant a cluster."""
+    if isinstance(target, ApiServer) or not environment.get("KUBECONFIG"):
+        return ""
+    return "; KUBECONFIG is set, and never read: --kubeconfig FILE looks on that cluster"
+
+
+__all__ = ["ApiServer", "StateFile", "Target", "default_kubeconfig", "unread", "where"]

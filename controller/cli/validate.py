@@ -7,7 +7,8 @@ both cases, in the words that the Infrastructure's plan would use.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 import click
@@ -16,6 +17,7 @@ from controller import documents, errors
 from controller.api.cloud import Cloud
 from controller.api.infrastructure import Infrastructure
 from controller.api.template import InstanceTemplate
+from controller.cli import trial
 from controller.cli.exits import WRONG_INPUT
 from controller.cli.target import ApiServer, Target
 from controller.clouds import plugins
@@ -39,7 +41,7 @@ async def validate(target: Target, files: tuple[str, ...]) -> int:
         return rules.check(document)
 
     good, wrong = await _checked(loaded, check)
-    return _told(len(loaded), wrong + _problems(good, good))
+    return _told(len(loaded), wrong + await _problems(good, good, _broken(loaded, good)))
 
 
 async def _by_server(target: ApiServer, files: tuple[str, ...]) -> int:
@@ -52,9 +54,16 @@ async def _by_server(target: ApiServer, files: tuple[str, ...]) -> int:
         for namespace in sorted({each["metadata"]["namespace"] for each in good if each["kind"] == "Infrastructure"}):
             mine = [each for each in good if each["metadata"]["namespace"] == namespace]
             there = await _referable(here.store, namespace, mine)
+            documented = [each for each in loaded if (each["metadata"].get("namespace") or here.namespace) == namespace]
             # What the files describe counts as they describe it, also where that is wrong.
-            wrong += _problems(mine, [*mine, *(each for each in there if (namespace, *_name(each)) not in described)])
+            referable = [*mine, *(each for each in there if (namespace, *_name(each)) not in described)]
+            wrong += await _problems(mine, referable, _broken(documented, mine))
     return _told(len(loaded), wrong)
+
+
+def _broken(loaded: Iterable[Obj], good: Iterable[Obj]) -> frozenset[tuple[str, str]]:
+    """Kind and name of the documents that do not keep the rules."""
+    return frozenset(map(_name, loaded)) - frozenset(map(_name, good))
 
 
 async def _checked(loaded: Sequence[Obj], check: Check) -> tuple[list[Obj], list[str]]:
@@ -100,27 +109,39 @@ def _config_maps(objects: Iterable[Obj]) -> Iterable[str]:
                 yield reference.name
 
 
-def _problems(described: Sequence[Obj], referable: Sequence[Obj]) -> list[str]:
-    """What the plan would find wrong with the Infrastructures described, references taken within `referable` alone."""
-    texts = {each["metadata"]["name"]: cast(dict[str, str], each.get("data", {})) for each in referable if each["kind"] == "ConfigMap"}
-    templates = {each["metadata"]["name"]: _facts(each, texts) for each in referable if each["kind"] == "InstanceTemplate"}
+async def _problems(described: Sequence[Obj], referable: Sequence[Obj], broken: Collection[tuple[str, str]]) -> list[str]:
+    """What the plan would find wrong with the Infrastructures described, references taken within `referable` alone.
+
+    `broken` are the documents, by kind and name, of which something else is said already: what only follows from that is not.
+    """
+    config = {each["metadata"]["name"]: cast(dict[str, str], each.get("data", {})) for each in referable if each["kind"] == "ConfigMap"}
+    models = [InstanceTemplate.model_validate(each) for each in referable if each["kind"] == "InstanceTemplate"]
+    templates = {each.metadata.name: (each, _text(each, config)) for each in models}
+    facts = {name: _without(template_facts(each, text), broken) for name, (each, text) in templates.items()}
+    facts |= {name: TemplateFacts() for kind, name in broken if kind == "InstanceTemplate"}
     clouds = {each["metadata"]["name"]: Cloud.model_validate(each).spec.arm()[0] for each in referable if each["kind"] == "Cloud"}
     found: list[str] = []
-    for obj in described:
-        if obj["kind"] == "Infrastructure":
-            spec = Infrastructure.model_validate({**obj, "status": {}}).spec
-            problems = graph.problems(spec, templates, clouds)
-            found += [f"{' '.join(_name(obj))}: {each.reason.value}: {each.message}" for each in problems]
+    async with trial.opened() as tried:
+        for obj in described:
+            if obj["kind"] == "Infrastructure":
+                infrastructure = Infrastructure.model_validate({**obj, "status": {}})
+                problems = graph.problems(infrastructure.spec, facts, clouds)
+                # With a graph that is wrong, what a template reads may be missing for that alone.
+                problems = problems or await tried.problems(infrastructure, trial.Described(templates, config))
+                found += [f"{' '.join(_name(obj))}: {each.reason.value}: {each.message}" for each in problems]
     return found
 
 
-def _facts(obj: Obj, texts: dict[str, dict[str, str]]) -> TemplateFacts:
-    template = InstanceTemplate.model_validate(obj)
+def _without(facts: TemplateFacts, broken: Collection[tuple[str, str]]) -> TemplateFacts:
+    """Without the Clouds that are described, and wrongly."""
+    return dataclasses.replace(facts, clouds=tuple(each for each in facts.clouds if ("Cloud", each[0]) not in broken))
+
+
+def _text(template: InstanceTemplate, config: Mapping[str, Mapping[str, str]]) -> str:
     cloud_init = template.spec.context.cloud_init if template.spec.context is not None else None
-    text = (cloud_init.template if cloud_init is not None else None) or ""
     if cloud_init is not None and cloud_init.config_map_ref is not None:
-        text = texts.get(cloud_init.config_map_ref.name, {}).get(cloud_init.config_map_ref.key, "")
-    return template_facts(template, text)
+        return config.get(cloud_init.config_map_ref.name, {}).get(cloud_init.config_map_ref.key, "")
+    return (cloud_init.template if cloud_init is not None else None) or ""
 
 
 __all__ = ["validate"]

@@ -7,13 +7,14 @@ difference between the object as last seen and as wanted, at the resourceVersion
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from controller import errors
+from controller.api import meta
 from controller.api.kinds import BY_KIND
 from controller.api.meta import API_VERSION, Metadata
 from controller.ports import Change, Changed, Event, Gone, Key, Obj, Snapshot, Store
@@ -50,7 +51,7 @@ class Objects:
         self.writes = 0
         self._by_kind: dict[str, dict[Key, Obj]] = {}
         self._models: dict[Key, tuple[str, BaseModel]] = {}
-        self._children: dict[str, set[Key]] = {}
+        self._children: dict[str | Key, set[Key]] = {}
         self._gone: dict[str, None] = {}
         self._listeners: list[Listener] = []
         self._troubles: dict[Key, Trouble] = {}
@@ -69,9 +70,9 @@ class Objects:
     def keys(self, kind: str) -> tuple[Key, ...]:
         return tuple(self._by_kind.get(kind, ()))
 
-    def children(self, uid: str, kind: str) -> list[Key]:
-        """Keys of the objects of a kind that the object with this UID owns, sorted."""
-        return sorted(key for key in self._children.get(uid, ()) if key.kind == kind)
+    def children(self, parent: str | Key, kind: str) -> list[Key]:
+        """Keys of the objects of a kind that the object with this UID owns, or that carry this group's label; sorted."""
+        return sorted(key for key in self._children.get(parent, ()) if key.kind == kind)
 
     def owns_more_than(self, uid: str, number: int) -> bool:
         """Whether so many objects belong to the object with this UID, or to those that do."""
@@ -129,8 +130,8 @@ class Objects:
         self._by_kind.setdefault(key.kind, {})[key] = obj
         if old is not None:
             self._disown(key, old)
-        for owner in obj["metadata"].get("ownerReferences", ()):
-            self._children.setdefault(owner["uid"], set()).add(key)
+        for parent in _parents(obj):
+            self._children.setdefault(parent, set()).add(key)
         self._tell(old, obj)
 
     def _remove(self, key: Key, uid: str) -> None:
@@ -147,11 +148,11 @@ class Objects:
         self._tell(old, None)
 
     def _disown(self, key: Key, obj: Obj) -> None:
-        for owner in obj["metadata"].get("ownerReferences", ()):
-            siblings = self._children.get(owner["uid"], set())
+        for parent in _parents(obj):
+            siblings = self._children.get(parent, set())
             siblings.discard(key)
             if not siblings:
-                self._children.pop(owner["uid"], None)
+                self._children.pop(parent, None)
 
     def _tell(self, old: Obj | None, new: Obj | None) -> None:
         for listener in self._listeners:
@@ -307,6 +308,14 @@ def _newer(new: Obj, old: Obj) -> bool:
 def typed(kind: str, metadata: Obj, spec: Obj) -> Obj:
     """A new object of one of our kinds."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _parents(obj: Obj) -> Iterator[str | Key]:
+    """The UIDs of its owners, and the group that its label names."""
+    metadata = obj["metadata"]
+    yield from (each["uid"] for each in metadata.get("ownerReferences", ()))
+    if group := metadata.get("labels", {}).get(meta.GROUP_LABEL):
+        yield Key("InstanceGroup", metadata.get("namespace", "default"), group)
 
 
 def owner_reference(kind: str, metadata: Metadata) -> Obj:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from controller.api import meta
 from controller.ports import Key, Obj
 
 
@@ -46,6 +47,8 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
     match kind:
         case "Instance":
             yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
+            if not obj["metadata"].get("ownerReferences") and (group := obj["metadata"].get("labels", {}).get(meta.GROUP_LABEL)):
+                yield Wake(Key("InstanceGroup", namespace, group), How.SOON)
             yield from _cloud(objects, new, obj)
             yield from _batch(objects, old, new, obj)
         case "InstanceGroup":
@@ -70,9 +73,10 @@ def _own(obj: Obj) -> tuple[Any, ...]:
     return tuple(metadata.get(each) for each in ("uid", "generation", "deletionTimestamp", "finalizers", "annotations"))
 
 
-def _ready(obj: Obj) -> str:
+def _ready(obj: Obj) -> tuple[str, str]:
+    """Whether a Cloud can be used, and why not: who waits for it says so too."""
     conditions: list[dict[str, str]] = obj.get("status", {}).get("conditions", [])
-    return next((each["status"] for each in conditions if each["type"] == "Ready"), "")
+    return next(((each["status"], each.get("reason", "")) for each in conditions if each["type"] == "Ready"), ("", ""))
 
 
 def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Iterator[Wake]:

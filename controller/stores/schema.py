@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Json = Any
 _ABSENT: Json = object()
+#: What evaluating CEL may raise.
+_CEL_ERRORS = (KeyError, TypeError, ValueError, RuntimeError, OverflowError)
 #: The longest value that a message repeats.
 _SHOWN_CHARACTERS = 120
 
@@ -35,18 +37,28 @@ class _Rule:
 
     text: str
     message: str
+    #: CEL for what to say in place of `message`; empty where that says it all.
+    words: str
     transition: bool
     parts: frozenset[str]
 
-    def holds(self, new: Json, old: Json) -> bool | str:
-        """Whether it holds, or why it cannot be said."""
+    def broken(self, new: Json, old: Json) -> str | None:
+        """What is wrong, or why it cannot be said; None where the rule holds."""
         values = {"self": self._trimmed(new)}
         if self.transition:
             values["oldSelf"] = self._trimmed(old)
         try:
-            return _program(self.text).execute(values) is True
-        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            return None if _program(self.text).execute(values) is True else self._said(values)
+        except _CEL_ERRORS as error:
             return f"rule evaluation error: {error}"
+
+    def _said(self, values: dict[str, Json]) -> str:
+        """As on a server: the message where its expression fails, or gives nothing that is one line of text."""
+        try:
+            said = _program(self.words).execute(values) if self.words else ""
+        except _CEL_ERRORS:
+            return self.message
+        return said if isinstance(said, str) and said.strip() and "\n" not in said else self.message
 
     def _trimmed(self, value: Json) -> Json:
         if not self.parts:
@@ -143,13 +155,13 @@ def _program(text: str) -> cel.Program:
 
 
 def _rule(rule: Mapping[str, str], path: tuple[str, ...]) -> _Rule:
-    text = rule["rule"]
+    text, words = rule["rule"], rule.get("messageExpression", "")
     transition = "oldSelf" in text
     if transition and path not in ((), ("spec",)):
         raise errors.UsageError(f"a rule with oldSelf stands at the root or at .spec, not at {_shown(path)}: {text}")
-    whole = re.search(r"\b(?:self|oldSelf)\b(?!\.)", text) is not None
-    parts = frozenset(re.findall(r"\b(?:self|oldSelf)\.(\w+)", text)) if not path and not whole else frozenset[str]()
-    return _Rule(text, rule.get("message", f"failed rule: {text}"), transition, parts)
+    whole = re.search(r"\b(?:self|oldSelf)\b(?!\.)", f"{text} {words}") is not None
+    parts = frozenset(re.findall(r"\b(?:self|oldSelf)\.(\w+)", f"{text} {words}")) if not path and not whole else frozenset[str]()
+    return _Rule(text, rule.get("message", f"failed rule: {text}"), words, transition, parts)
 
 
 # --- nulls: no field of ours is nullable, and a server drops them before it fills defaults in -------------------------------
@@ -252,10 +264,9 @@ def _broken(node: _Node, value: Json, old: Json, path: Path) -> Iterator[errors.
     for rule in node.rules:
         if rule.transition and old is _ABSENT:
             continue
-        holds = rule.holds(value, old)
-        if holds is not True:
-            kind = "array" if isinstance(value, list) else "object" if isinstance(value, dict) else _type(value)
-            yield errors.Cause(_shown(path), f'Invalid value: "{kind}": {holds or rule.message}')
+        why = rule.broken(value, old)
+        if why is not None:
+            yield errors.Cause(_shown(path), f"Invalid value: {why}")
     for child, each, before, name in _children(node, value, old):
         yield from _broken(child, each, before, (*path, name))
 
@@ -289,7 +300,10 @@ def _faults(error: jsonschema_rs.ValidationError, obj: Json) -> Iterator[_Fault]
     elif keyword == "required":
         yield _Fault(path, errors.Cause(_shown((*path, limit)), "Required value"))
     else:
-        yield _Fault(path, errors.Cause(_shown(path), _message(error, _at(obj, path), _shown(path))))
+        value = _at(obj, path)
+        # A server's words for a wrong type leave the value out. Elsewhere than in a spec it may be a Secret's.
+        told = keyword == "type" and path[:1] == ("spec",) and not isinstance(value, dict | list)
+        yield _Fault(path, errors.Cause(_shown(path), _message(error, value, _shown(path)), _json(value) if told else ""))
 
 
 def _message(error: jsonschema_rs.ValidationError, value: Json, name: str) -> str:

@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from controller import errors
 from controller.ports import Account, Change, CloudDriver, Event, Key, Launched, LaunchRequest, Machine, MachineId, Obj, Store, T
+from tests.crash import sites
+from tests.crash.sites import Trace
 
 
 class Mode(Enum):
@@ -41,7 +43,11 @@ class Injector:
     at: int | None = None
     #: Reads too: between two changes it matters little at which of them a process dies.
     reads: bool = False
+    #: Told where in the code each call came from.
+    trace: Trace | None = None
     calls: list[str] = field(default_factory=list[str])
+    #: When each came, on the loop's clock.
+    times: list[float] = field(default_factory=list[float])
     dead: bool = False
     died: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,12 +56,22 @@ class Injector:
         self.dead = False
         self.died.clear()
 
+    def forget(self) -> None:
+        """Count anew."""
+        self.calls.clear()
+        self.times.clear()
+
     def hit(self, call: str) -> bool:
         """Count the call; whether it is the one."""
         if call not in MUTATING and (not self.reads or self.mode in (Mode.CRASH_AFTER, Mode.LOST_REPLY)):
             return False
         self.calls.append(call)
+        self.times.append(asyncio.get_running_loop().time())
         return self.at is not None and len(self.calls) - 1 == self.at
+
+    def _note(self, call: str) -> None:
+        if self.trace is not None:
+            self.trace.add(call, sites.here())
 
     def die(self) -> None:
         self.dead = True
@@ -63,6 +79,7 @@ class Injector:
 
     async def call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
         """One call of a store."""
+        self._note(name)
         if self.dead:
             await _for_ever()
         hit = self.hit(name)
@@ -81,6 +98,7 @@ class Injector:
 
     def blocking(self, name: str, do: Callable[[], T]) -> T:
         """One call of a driver."""
+        self._note(name)
         if self.dead:
             raise Died
         hit = self.hit(name)
@@ -111,73 +129,85 @@ async def threads(call: Callable[[], T], lane: str, /) -> T:
         return await _for_ever()
 
 
-class FaultyStore:
-    """A store whose calls pass through the injector."""
+class Gate(Protocol):
+    """What calls pass through: it does them, or something else."""
 
-    def __init__(self, store: Store, injector: Injector) -> None:
-        self._store, self._injector = store, injector
+    async def call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        """One call of a store, `store.patch` for one."""
+        ...
+
+    def blocking(self, name: str, do: Callable[[], T]) -> T:
+        """One call of a driver, `cloud.create` for one."""
+        ...
+
+
+class FaultyStore:
+    """A store whose calls pass through a gate; what is watched stops with an injector's process."""
+
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self._store, self._gate = store, gate
 
     async def get(self, key: Key) -> Obj:
-        return await self._injector.call("store.get", lambda: self._store.get(key))
+        return await self._gate.call("store.get", lambda: self._store.get(key))
 
     async def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> list[Obj]:
-        return await self._injector.call("store.list", lambda: self._store.list(kind, namespace, labels))
+        return await self._gate.call("store.list", lambda: self._store.list(kind, namespace, labels))
 
     async def create(self, obj: Obj) -> Obj:
-        return await self._injector.call("store.create", lambda: self._store.create(obj))
+        return await self._gate.call("store.create", lambda: self._store.create(obj))
 
     async def patch(self, key: Key, patch: Obj, *, version: str, subresource: Literal["", "status"] = "") -> Obj:
-        return await self._injector.call("store.patch", lambda: self._store.patch(key, patch, version=version, subresource=subresource))
+        return await self._gate.call("store.patch", lambda: self._store.patch(key, patch, version=version, subresource=subresource))
 
     async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
-        await self._injector.call("store.delete", lambda: self._store.delete(key, uid=uid, version=version))
+        await self._gate.call("store.delete", lambda: self._store.delete(key, uid=uid, version=version))
 
     async def watch(self) -> AsyncIterator[Change]:
         async for change in self._store.watch():
-            if self._injector.dead:
+            if isinstance(self._gate, Injector) and self._gate.dead:
                 await _for_ever()
             yield change
 
     async def record(self, event: Event) -> None:
-        await self._injector.call("store.record", lambda: self._store.record(event))
+        await self._gate.call("store.record", lambda: self._store.record(event))
 
     async def holds(self) -> bool:
-        return await self._injector.call("store.holds", self._store.holds)
+        return await self._gate.call("store.holds", self._store.holds)
 
 
 class FaultyDriver:
-    """A driver whose calls pass through the injector."""
+    """A driver whose calls pass through a gate."""
 
-    def __init__(self, driver: CloudDriver, injector: Injector) -> None:
-        self._driver, self._injector = driver, injector
+    def __init__(self, driver: CloudDriver, gate: Gate) -> None:
+        self._driver, self._gate = driver, gate
         self.settle_seconds = driver.settle_seconds
         self.most_per_call = driver.most_per_call
         self.limits = driver.limits
         self.user_data_limit_bytes = driver.user_data_limit_bytes
 
     def identity(self) -> Account:
-        return self._injector.blocking("cloud.identity", self._driver.identity)
+        return self._gate.blocking("cloud.identity", self._driver.identity)
 
-    def list(self) -> Sequence[Machine]:
-        return self._injector.blocking("cloud.list", self._driver.list)
+    def list(self, *, running: bool = True) -> Sequence[Machine]:
+        return self._gate.blocking("cloud.list", lambda: self._driver.list(running=running))
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        return self._injector.blocking("cloud.resolve", lambda: self._driver.resolve(spec))
+        return self._gate.blocking("cloud.resolve", lambda: self._driver.resolve(spec))
 
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
-        return self._injector.blocking("cloud.describe", lambda: self._driver.describe(ids))
+        return self._gate.blocking("cloud.describe", lambda: self._driver.describe(ids))
 
     def prepare(self, requests: Sequence[LaunchRequest]) -> Sequence[str | errors.CloudError]:
-        return self._injector.blocking("cloud.prepare", lambda: self._driver.prepare(requests))
+        return self._gate.blocking("cloud.prepare", lambda: self._driver.prepare(requests))
 
     def create(self, requests: Sequence[LaunchRequest]) -> Sequence[Launched | errors.CloudError]:
-        return self._injector.blocking("cloud.create", lambda: self._driver.create(requests))
+        return self._gate.blocking("cloud.create", lambda: self._driver.create(requests))
 
     def delete(self, ids: Sequence[MachineId]) -> Sequence[errors.CloudError | None]:
-        return self._injector.blocking("cloud.delete", lambda: self._driver.delete(ids))
+        return self._gate.blocking("cloud.delete", lambda: self._driver.delete(ids))
 
     def close(self, batch_id: str, fence: str) -> None:
-        self._injector.blocking("cloud.close", lambda: self._driver.close(batch_id, fence))
+        self._gate.blocking("cloud.close", lambda: self._driver.close(batch_id, fence))
 
     def console(self, id: MachineId) -> str:
-        return self._injector.blocking("cloud.console", lambda: self._driver.console(id))
+        return self._gate.blocking("cloud.console", lambda: self._driver.console(id))

@@ -108,8 +108,8 @@ class Desk:
         return [json.loads(each.read_text()) for each in sorted(self.directory.glob("machines/*/machine.json"))]
 
     def end(self) -> None:
-        """Delete all, and look that no process of any of its machines is left."""
-        if self.state.exists():
+        """Delete all, where there is a machine, and look that no process of any of them is left."""
+        if self.state.exists() and any(self.directory.glob("machines/*")):
             self.occopus("delete", "--all", "--timeout", str(UP_SECONDS))
         assert self.processes() == []
 

@@ -61,12 +61,12 @@ def test_what_is_shown_and_what_is_not_there(desk: Desk) -> None:
 
 def test_scale_is_clamped_and_said(desk: Desk) -> None:
     up(desk, CHAIN)
-    assert "app: 9 wanted" in desk.occopus("scale", "chain", "app", "9")
+    assert "app: 9 wanted; its scaling allows 2 to 4, so it will have 4 (Clamped)" in desk.occopus("scale", "chain", "app", "9")
     # Written and not made so yet, which status must not call Ready.
     status = desk.run("status")
     assert status.returncode == 1
     assert "2/4" in status.stdout
-    up(desk, CHAIN)
+    assert "note: chain/app: Clamped: replicas is 9; scaling allows 4" in up(desk, CHAIN)
     assert desk.services()["app"]["ready_replicas"] == 4
     (group,) = [each for each in desk.objects("ig") if each["spec"]["service"] == "app"]
     (scaled,) = [each for each in group["status"]["conditions"] if each["type"] == "Scaled"]
@@ -82,7 +82,9 @@ def test_a_fixed_number_is_not_scaled_and_a_free_one_may_be_none(desk: Desk) -> 
     up(desk, FIXED)
     said = desk.refused(2, "scale", "fixed", "two", "3")
     assert "services[].replicas" in said
-    desk.occopus("scale", "fixed", "free", "0")
+    said = desk.occopus("delete", "--instance", "fixed-two-0", "--scale-in", "-q", *TIMEOUT)
+    assert said == "fixed-two-0 deleted and replaced: the count stays 2, which services[].replicas or scaling.min sets\n"
+    assert desk.occopus("scale", "fixed", "free", "0") == "fixed/free: 0 wanted\n"
     up(desk, FIXED)
     free = desk.services()["free"]
     assert (free["ready"], free["replicas"], free["instances"]) == (True, 0, [])

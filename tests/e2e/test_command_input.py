@@ -60,9 +60,12 @@ BAD: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "a name that is none": (GOOD.replace("{name: pair}", "{name: Pair_X}"), ("metadata.name", "Pair_X")),
     "an unknown kind": (MAP.replace("ConfigMap", "Gizmo"), ('"Gizmo"', "InstanceTemplate")),
     "an unknown version": (CLOUD.replace("v1alpha1", "v9"), ('"occopus.io/v9"', "write occopus.io/v1alpha1")),
-    "an unknown field": (of("name: a, templateRef: {name: plain}, dependOn: []"), ('unknown field "spec.services[0].dependOn"',)),
-    "an unknown field at the top": (GOOD + "sepc: {}\n".join(("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n", "")), ('"sepc"',)),
-    "a wrong type": (of("name: a, templateRef: {name: plain}, replicas: two"), ("spec.services[0].replicas", "integer")),
+    "an unknown field": (of("name: a, templateRef: {name: plain}, dependOn: []"), ("spec.services[0].dependOn: unknown field",)),
+    "an unknown field at the top": (
+        GOOD + "sepc: {}\n".join(("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n", "")),
+        ("sepc: unknown field",),
+    ),
+    "a wrong type": (of("name: a, templateRef: {name: plain}, replicas: two"), ("spec.services[0].replicas", "integer", 'it is "two"')),
     "a date for a number": (of("name: a, templateRef: {name: plain}, replicas: 2024-01-01"), ("spec.services[0].replicas", "integer")),
     "a huge number": (of(f"name: a, templateRef: {{name: plain}}, replicas: {'9' * 40}"), ("spec.services[0].replicas", "10000")),
     "not a number": (of("name: a, templateRef: {name: plain}, replicas: .nan"), ("spec.services[0].replicas",)),
@@ -72,13 +75,22 @@ BAD: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "53 characters": (of(service("abcdefghijkl"), name="x" * 40), ("52 characters",)),
     "one service twice": (of(service("a"), service("a")), ("spec.services[1]", "Duplicate")),
     "a service that depends on itself": (of(service("a", "a")), ("spec.services[0]", "itself")),
-    "an unknown service": (of(service("a", "zz")), ("not in services",)),
+    "an unknown service": (of(service("a", "zz")), ("dependsOn names a service that is not in services: zz",)),
     "replicas and scaling": (of(service("a", more=", replicas: 1, scaling: {min: 1, max: 2}")), ("spec.services[0]", "replicas")),
     "a cycle": (of(service("a", "c"), service("b", "a"), service("c", "b")), ("Cycle", "→")),
     "an unknown template": (of(service("a", template="nope")), ("TemplateNotFound", "service a", "nope")),
     "an unknown Cloud": (GOOD.replace("cloudRef: {name: here}", "cloudRef: {name: there}"), ("CloudNotFound", "plain", "there")),
     "a service read that is not depended on": (reading("{{ services.b.address }}"), ("UndeclaredDependency", "service a", "services.b")),
     "a variable that nobody defines": (reading("{{ variables.nope }}"), ("UnknownVariable", "variables.nope")),
+    "an attribute that services have not": (
+        CLOUD
+        + template(command="'echo {{ services.b.adress }}'")
+        + infrastructure("pair", service("a", "b"), service("b", template="other"))
+        + template("other"),
+        ("TemplateInvalid", "plain, line 3", "services.b.adress is not defined"),
+    ),
+    "a first line that is none of cloud-init's": (GOOD.replace("#cloud-config", "# cloud-config"), ("TemplateInvalid", "#cloud-config,")),
+    "user data that is no YAML": (reading("{{ infrastructure }}: 'x"), ("TemplateInvalid", "not valid YAML")),
     "a template's syntax": (reading("{{ variables.nope"), ("TemplateInvalid", "plain, line 3")),
 }
 
@@ -114,6 +126,29 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ["Infrastructure pair", "spec.services[1].templateRef.name"],
         ["Infrastructure pair", "spec.services[1].size"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            GOOD.replace("implementations: [{name: here,", "implementations: [{nam: here,"), "InstanceTemplate plain: spec", id="a-template"
+        ),
+        pytest.param(GOOD.replace("spec: {local: {}}", "spec: {local: {}, maxInstances: many}"), "Cloud here: spec", id="a-cloud"),
+    ],
+)
+def test_what_only_follows_from_something_else_is_not_told(text: str, said: str) -> None:
+    done = CliRunner().invoke(main.cli, ["validate", "-f", "-"], input=text)
+    assert done.exit_code == 2
+    assert all(line.startswith(f"error: {said}") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_a_field_is_named_once_and_no_value_of_a_secret() -> None:
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: 12345}\n"
+    text = f"{secret}---\n" + of("name: a, templateRef: {name: plain}, replicas: -1, dependOn: []")
+    done = CliRunner().invoke(main.cli, ["validate", "-f", "-"], input=text)
+    assert [line.count("spec.services[0].") for line in done.stderr.splitlines()] == [0, 1, 1]
+    assert "12345" not in done.stderr
 
 
 def test_good_files_in_every_form(desk: Desk) -> None:

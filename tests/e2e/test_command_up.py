@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
 from controller import desktop
 from tests.e2e.descriptions import CHAIN, CLOUD, gated, infrastructure, service, template
 from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
@@ -74,6 +76,7 @@ def test_a_timeout_that_is_too_short_tells_the_reason_of_each_service(desk: Desk
 def test_while_run_reconciles_it_writes_and_follows(desk: Desk) -> None:
     running = desk.start_run()
     try:
+        assert f"reconciling {desk.state}" in desk.started()
         said = up(desk, CHAIN)
         assert said.splitlines()[-1] == "chain Ready."
         assert f"in use by process {running.pid}" in desk.refused(3, "run")
@@ -105,12 +108,31 @@ def test_a_changed_template_is_told_and_running_machines_stay(desk: Desk) -> Non
     only = infrastructure("chain", service("only"))
     up(desk, CLOUD + template() + only)
     before = desk.machines()
-    up(desk, CLOUD + template(command="echo changed") + only)
+    said = up(desk, CLOUD + template(command="echo changed") + only)
     assert desk.machines() == before
     (group,) = desk.objects("ig")
     (progressing,) = [each for each in group["status"]["conditions"] if each["type"] == "Progressing"]
     assert (progressing["status"], progressing["reason"]) == ("False", "RevisionChanged")
     assert "1 of 1" in progressing["message"]
+    # All is Ready, and yet it is not as described: whoever looks is told, and what to do about it.
+    assert "note: chain/only: RevisionChanged: 1 of 1" in said
+    assert "Delete Instances one by one" in said
+    status = desk.run("status")
+    assert status.returncode == 0
+    assert "RevisionChanged: 1 of 1" in status.stdout
+    (note,) = desk.services()["only"]["notes"]
+    assert note["reason"] == "RevisionChanged"
+
+
+def test_a_changed_template_is_told_too_where_another_process_reconciles(desk: Desk) -> None:
+    only = infrastructure("chain", service("only"))
+    running = desk.start_run()
+    try:
+        up(desk, CLOUD + template() + only)
+        assert "note: chain/only: RevisionChanged" in up(desk, CLOUD + template(command="echo changed") + only)
+    finally:
+        running.terminate()
+        assert running.wait(COMMAND_SECONDS) == 0
 
 
 def test_an_infrastructure_without_services_is_ready(desk: Desk) -> None:
@@ -124,11 +146,25 @@ def test_documents_without_an_infrastructure_are_applied_and_nothing_is_waited_f
 def test_what_cannot_be_followed_ends_at_once_and_what_runs_stays(desk: Desk) -> None:
     up(desk, CHAIN)
     before = desk.machines()
-    ring = infrastructure("chain", service("a", "c"), service("b", "a"), service("c", "b"))
-    said = desk.refused(1, "up", "-f", desk.write("infra.yaml", CLOUD + template() + ring), *TIMEOUT)
-    assert "Cycle" in said
-    assert "a → " in said or "→ a" in said
+    nowhere = infrastructure("chain", service("a", template="nowhere"))
+    said = desk.refused(1, "up", "-f", desk.write("infra.yaml", CLOUD + template() + nowhere), *TIMEOUT)
+    assert "TemplateNotFound" in said
     assert desk.machines() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        pytest.param(infrastructure("chain", service("a", "c"), service("b", "a"), service("c", "b")), ("Cycle", "a → "), id="a-cycle"),
+        pytest.param(infrastructure("chain", service("db"), more="  id: other\n"), ("id cannot be changed",), id="what-never-changes"),
+    ],
+)
+def test_with_exit_code_2_nothing_was_changed(wrong: str, words: tuple[str, ...], desk: Desk) -> None:
+    up(desk, CHAIN)
+    before = versions(desk)
+    said = desk.refused(2, "up", "-f", desk.write("infra.yaml", CLOUD + template(command="echo changed") + wrong), *TIMEOUT)
+    assert all(word in said for word in words), said
+    assert versions(desk) == before
 
 
 def test_a_status_that_an_earlier_process_left_is_not_believed(desk: Desk) -> None:

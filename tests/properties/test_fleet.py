@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api import meta
@@ -160,6 +160,8 @@ def test_bounds_hold_whatever_is_asked_for(
     assert low <= len(fleet.lives) <= high
 
 
+#: There are 35 such groups, and each costs as much as ten stories.
+@settings(max_examples=settings().max_examples // 4)
 @given(chance(), st.integers(5, 11), st.integers(1, 5))
 def test_a_group_that_falls_ill_as_a_whole_is_replaced_bit_by_bit(rng: Seeded, replicas: int, sick: int) -> None:
     fleet = Fleet(rng, replicas=replicas)

@@ -10,14 +10,16 @@ from tests.simulated.world import World
 
 
 class SimulatedChecker:
-    """Satisfies `controller.ports.Checker`; counts its checks."""
+    """Satisfies `controller.ports.Checker`; counts its checks, and keeps of which addresses loopback was allowed."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.checks = 0
+        self.loopback: set[tuple[str, bool]] = set()
 
     async def check(self, probe: Mapping[str, Any], address: str, *, loopback: bool) -> ProbeResult:
         self.checks += 1
+        self.loopback.add((address, loopback))
         machine = self._world.at_address(address)
         if machine is None:
             return ProbeResult(False, f"nothing answers at {address}")

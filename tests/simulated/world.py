@@ -176,6 +176,8 @@ class World:
         self.numbers = itertools.count(1)
         #: How a machine's id is made of its number.
         self.id_of: Callable[[int], str] = lambda number: f"m-{number:06}"
+        #: The private address of number 0; machines have those after it.
+        self.network = IPv4Address("10.0.0.0")
 
     # --- commanded faults -------------------------------------------------------------------------------------------
     def fail(
@@ -262,7 +264,7 @@ class World:
             spec=dict(request.spec),
             user_data=request.user_data,
             account=account,
-            private_address=str(IPv4Address("10.0.0.0") + number),
+            private_address=str(self.network + number),
             public_address=str(IPv4Address("198.18.0.0") + number),
             created=now,
             running=running,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.engine.engine import Options
-from controller.ports import Identity, MachineId
+from controller.ports import Identity, Key, MachineId
 from tests.simulated.harness import CONTROLLER
 from tests.system.documents import alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
@@ -274,3 +274,23 @@ def test_a_copied_state_file_starts_frozen(tmp_path: Path) -> None:
         assert original.exists()
 
     play(tmp_path, main)
+
+
+def test_an_infrastructure_forced_away_and_applied_again_at_once_claims_its_machines(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        whole = chain()
+        described = [*whole[:-1], infrastructure(*whole[-1]["spec"]["services"], id="shop-1")]
+        await rig.up(*described)
+        before = ids(rig.world.live())
+        key = Key("Infrastructure", "default", "shop")
+        await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": None}})
+        seen = await rig.store.get(key)
+        await rig.store.delete(key, uid=seen["metadata"]["uid"])
+        # The controller has had no time to let anything go.
+        await rig.store.create(described[-1])
+        await rig.wait(rig.ready, 300)
+        await rig.unchanged(120)
+        assert ids(rig.world.live()) == before
+        assert {each["status"]["machine"]["id"] for each in rig.instances()} == before
+
+    assert len(play(tmp_path, main).made()) == 4

@@ -73,8 +73,10 @@ async def _report(engine: Engine, key: Key, observed: Observed, todo: Plan) -> N
     if not await engine.objects.write_status(key, wanted) or todo.reason is Reason.RECONCILING:
         return
     before = meta.condition(observed.cloud.status.conditions, "Ready")
-    if before is None or before.reason != todo.reason.value:
-        await engine.say(key, "Normal" if todo.ready else "Warning", todo.reason, todo.message)
+    said = meta.condition(wanted.conditions, "Ready")
+    if said is not None and (before is None or before.reason != said.reason):
+        good = said.reason in (Reason.READY.value, Reason.TERMINATING.value)
+        await engine.say(key, "Normal" if good else "Warning", Reason(said.reason), said.message)
 
 
 def _paced(engine: Engine, key: Key, observed: Observed, wanted: CloudStatus) -> CloudStatus:

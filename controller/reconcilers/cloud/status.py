@@ -6,7 +6,7 @@ from controller.api.cloud import CloudStatus
 from controller.api.reasons import Reason
 from controller.reconcilers import conditions
 from controller.reconcilers.cloud.plan import Observed, Plan
-from controller.reconcilers.conditions import say
+from controller.reconcilers.conditions import Say, say
 
 #: What does not pass by itself: somebody has to change something.
 _STALLED = {Reason.UNKNOWN_KIND, Reason.ACCOUNT_CHANGED, Reason.CONTROLLER_CHANGED, Reason.DENIED, Reason.SECRET_NOT_FOUND}
@@ -17,7 +17,7 @@ def report(o: Observed, plan: Plan) -> CloudStatus:
     if plan.reason is Reason.RECONCILING and o.cloud.status.conditions:
         return o.cloud.status.model_copy(update={"observed_generation": o.cloud.metadata.generation})
     said = (
-        say("Ready", plan.ready, plan.reason, plan.message),
+        _going(o) if plan.ready and o.cloud.metadata.deleting else say("Ready", plan.ready, plan.reason, plan.message),
         say("Stalled", plan.reason in _STALLED, plan.reason, plan.message),
     )
     return CloudStatus(
@@ -27,3 +27,9 @@ def report(o: Observed, plan: Plan) -> CloudStatus:
         machines=o.cloud.status.machines if o.machines is None else o.machines,
         conditions=conditions.merge(o.cloud.status.conditions, said, o.cloud.metadata.generation, o.now),
     )
+
+
+def _going(o: Observed) -> Say:
+    """It answers, so that its machines can be ended, and nothing new is made on it. How many they are moves, and stands elsewhere."""
+    who = "Delete the infrastructures that use it" if o.users else "no Instance is left"
+    return say("Ready", False, Reason.TERMINATING, f"it was deleted and stays until no machine needs it. {who}")

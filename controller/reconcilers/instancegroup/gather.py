@@ -21,7 +21,7 @@ from controller.context import references
 from controller.engine import clouds, request
 from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
-from controller.ports import Account, Key, Machine, RenderRequest
+from controller.ports import Account, Key, Machine, Obj, RenderRequest
 from controller.reconcilers import graph
 from controller.reconcilers.graph import Problem
 from controller.reconcilers.infrastructure.plan import group_name, recorded_edges
@@ -55,6 +55,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Making
     instances = tuple(each for each in found if each is not None)
     dependencies = _dependencies(engine, group)
     makings, hold, name, told = await _makings(engine, group, instances)
+    hold = _strange(engine, group) or hold
     observed = Observed(
         group=group,
         instances=instances,
@@ -74,6 +75,32 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Making
         another=_another(engine, group),
     )
     return observed, makings
+
+
+def strays(engine: Engine, group: InstanceGroup) -> list[Obj]:
+    """Instances made for a group of this name that no group owns: their group is gone, or who restored them left the owner out."""
+    own = set(engine.objects.children(group.metadata.uid, "Instance"))
+    labelled = engine.objects.children(Key("InstanceGroup", group.metadata.namespace, group.metadata.name), "Instance")
+    found = (engine.objects.get(key) for key in labelled if key not in own)
+    return [each for each in found if each is not None and not _has_owner(engine, each)]
+
+
+def _has_owner(engine: Engine, obj: Obj) -> bool:
+    namespace = obj["metadata"].get("namespace", "default")
+    owners = ((each, engine.objects.get(Key(each["kind"], namespace, each["name"]))) for each in obj["metadata"].get("ownerReferences", ()))
+    return any(known is not None and known["metadata"]["uid"] == each["uid"] for each, known in owners)
+
+
+def _strange(engine: Engine, group: InstanceGroup) -> Hold | None:
+    """While an Instance that is not the group's holds a machine of its name, none is made beside it."""
+    found = strays(engine, group)
+    if not found:
+        return None
+    known = found[0]["spec"]["infrastructure"]["id"]
+    if any(each["metadata"].get("ownerReferences") for each in found):
+        return Hold(Reason.UNCLAIMED, f"{len(found)} Instances of an earlier group of this name are let go first")
+    said = f"{len(found)} Instances of this name have no owner; an Infrastructure created with spec.id: {known} takes them over"
+    return Hold(Reason.UNCLAIMED, said)
 
 
 async def template_text(engine: Engine, template: InstanceTemplate) -> str | Problem:
@@ -203,7 +230,7 @@ async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementat
         return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {key.name} is being deleted")
     if binding is None or binding.inventory.listed is None or binding.inventory.trouble is not None:
         said = meta.condition(cloud.status.conditions, "Ready")
-        why = said.message if said is not None and said.status == "False" else "its machines were not listed yet"
+        why = f"{said.reason}: {said.message}" if said is not None and said.status == "False" else "its machines were not listed yet"
         return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {key.name}: {why}")
     kind, arm = candidate.arm()
     place, now = ("resolve", key, json.dumps([kind, arm], sort_keys=True)), engine.ports.now().timestamp()

@@ -18,10 +18,10 @@ from controller.api.reasons import Reason
 from controller.api.template import Health, Implementation, InstanceTemplate
 from controller.engine import clouds, metrics
 from controller.engine.engine import Engine
-from controller.engine.objects import dump, owner_reference, typed
+from controller.engine.objects import dump, key_of, owner_reference, typed
 from controller.ports import Identity, Key, Machine, Obj
 from controller.reconcilers.instancegroup import status
-from controller.reconcilers.instancegroup.gather import AVOID_SECONDS, Makings, gather
+from controller.reconcilers.instancegroup.gather import AVOID_SECONDS, Makings, gather, strays
 from controller.reconcilers.instancegroup.plan import (
     Action,
     AddFinalizer,
@@ -42,6 +42,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     group = engine.objects.model(key, InstanceGroup)
     if group is None:
         return None
+    await _adopt(engine, group)
     observed, makings = await gather(engine, group)
     todo = plan(observed)
     wanted = status.report(observed, todo)
@@ -122,6 +123,16 @@ async def _scale_in(engine: Engine, key: Key, action: ScaleIn) -> None:
     await engine.objects.write(key, patch)
     for name in action.lowered:
         await engine.say(key, "Normal", Reason.SCALED_IN, f"replicas is {action.replicas} for Instance {name}")
+
+
+async def _adopt(engine: Engine, group: InstanceGroup) -> None:
+    """Take over Instances of this identity that nobody owns; none that goes, for which its machine would be ended."""
+    owner = {"metadata": {"ownerReferences": [owner_reference("InstanceGroup", group.metadata)]}}
+    for each in strays(engine, group):
+        same = each["spec"]["infrastructure"]["id"] == group.spec.infrastructure.id
+        unowned = not each["metadata"].get("ownerReferences") and not each["metadata"].get("deletionTimestamp")
+        if same and unowned and not group.metadata.deleting:
+            await engine.objects.write(key_of(each), owner)
 
 
 # --- making Instances -----------------------------------------------------------------------------------------------
@@ -211,8 +222,11 @@ def _instance(group: InstanceGroup, spec: InstanceSpec, replaces: str) -> Obj:
 
 async def _claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> None:
     """Make the Instance of a machine that has none, from its tags; it is never rendered again."""
-    machine = unclaimed.machine
-    taken = await _taken(engine, group)
+    machine, there = unclaimed.machine, await _all(engine, group)
+    if any(_identity(each) == machine.identity for each in there):
+        # The answer to its making was lost.
+        raise errors.Conflict(f"machine {machine.id} has an Instance since")
+    taken = {each["spec"]["index"] for each in there}
     index = next(each for each in range(len(taken) + 1) if each not in taken)
     found = _implementation_of(engine, group, unclaimed)
     if found is None:
@@ -227,6 +241,11 @@ async def _claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> 
     )
     await engine.objects.create(_instance(group, spec, ""))
     await engine.say(_key(group), "Normal", Reason.CLAIMED, f"machine {machine.id} is Instance {group.metadata.name}-{index}")
+
+
+def _identity(instance: Obj) -> Identity:
+    batch = instance["spec"]["batch"]
+    return Identity(batch["id"], batch["index"])
 
 
 def _batch_of(machine: Machine) -> Batch:
@@ -260,7 +279,9 @@ async def _revision(engine: Engine, group: InstanceGroup, makings: Makings) -> N
     if _owned(engine.objects.get(key), group) or _owned(found := await engine.objects.refresh(key), group):
         return
     if found is not None:
-        # An earlier group of this name owned it: it goes with that one, and then the name is free.
+        # An earlier group of this name owned it: it goes with that one, and then the name is free. What nobody owns goes now.
+        if not found["metadata"].get("ownerReferences"):
+            await engine.objects.delete(key)
         raise errors.Conflict(f"{key} belongs to a group that is gone")
     number = 1 + max((each["revision"] for each in _revisions(engine, group)), default=0)
     revision: Obj = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.simulated.ec2.asked import Behaviour
+from tests.simulated.ec2.answering import Answering, Knock, answering
+from tests.simulated.ec2.asked import Behaviour, Page
 from tests.simulated.ec2.catalogue import Catalogue, Group, Image, KeyPair, Subnet
 from tests.simulated.ec2.face import LightEc2
 from tests.simulated.ec2.query import Request
@@ -12,6 +13,7 @@ from tests.simulated.ec2.server import serve
 from tests.simulated.ec2.wire import ec2_client, sts_client, wire
 
 __all__ = [
+    "Answering",
     "Behaviour",
     "Catalogue",
     "Dropped",
@@ -21,12 +23,15 @@ __all__ = [
     "Held",
     "Image",
     "KeyPair",
+    "Knock",
     "LightEc2",
+    "Page",
     "Refusal",
     "Reply",
     "Request",
     "Response",
     "Subnet",
+    "answering",
     "ec2_client",
     "serve",
     "sts_client",

@@ -1,12 +1,15 @@
 """The light EC2 as a process, for tests that want real ones: a World in real time, gone with it.
 
 `python -m tests.simulated.ec2 --port-file F` serves until SIGTERM or SIGINT; F then holds the endpoint's URL. With
-`--ledger F` the calls are written there at the end, a JSON object a line.
+`--ledger F` the calls are written there at the end, a JSON object a line. With `--machines-port P` each machine has a loopback
+address of its own and answers there at P, see `answering`; CreateTags with `light-ec2/page` (Serves, Fails, Hangs, Refuses)
+says how.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import signal
@@ -16,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from tests.simulated.ec2.answering import answering
 from tests.simulated.ec2.asked import Behaviour
 from tests.simulated.ec2.face import LightEc2
 from tests.simulated.ec2.server import serve
@@ -26,6 +30,7 @@ def main() -> None:
     options = _options()
     settings = Settings(
         boot_seconds=lambda rng: rng.uniform(*options.boot_seconds),
+        health_seconds=lambda rng: rng.uniform(*options.health_seconds),
         terminating_seconds=options.terminating_seconds,
         lag_seconds=options.lag_seconds,
     )
@@ -37,7 +42,11 @@ def main() -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)
-    with serve(LightEc2(world, behaviour=Behaviour(throttles=options.throttle)), options.port) as url:
+    light = LightEc2(world, behaviour=Behaviour(throttles=options.throttle))
+    with contextlib.ExitStack() as stack:
+        if options.machines_port is not None:
+            stack.enter_context(answering(light, options.machines_port))
+        url = stack.enter_context(serve(light, options.port))
         _write(options.port_file, url + "\n")
         ended.wait()
     if options.ledger:
@@ -51,6 +60,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ledger", type=Path, help="where to write all calls at the end, as JSON lines")
     parser.add_argument("--seed", type=int, default=0, help="of the boot times")
     parser.add_argument("--boot-seconds", type=float, nargs=2, default=(1.0, 3.0), metavar=("LEAST", "MOST"), help="pending to running")
+    parser.add_argument("--machines-port", type=int, metavar="PORT", help="the port at which machines answer; none unless given")
+    parser.add_argument("--health-seconds", type=float, nargs=2, default=(0.0, 1.0), metavar=("LEAST", "MOST"), help="running to answering")
     parser.add_argument("--terminating-seconds", type=float, default=1.0, help="shutting-down to terminated")
     parser.add_argument("--lag-seconds", type=float, default=0.0, help="how late reads show the truth")
     parser.add_argument("--throttle", action="store_true", help="throttle as EC2 publishes it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 
 from tests.simulated.ec2 import buckets
 from tests.simulated.ec2.buckets import Buckets
@@ -12,6 +13,18 @@ from tests.simulated.ec2.catalogue import Catalogue
 from tests.simulated.ec2.query import Fields
 from tests.simulated.ec2.refusals import Refusal
 from tests.simulated.world import NEVER, World
+
+
+class Page(Enum):
+    """What a machine answers at its own port, see `answering`."""
+
+    SERVES = "Serves"
+    #: The answer is 500.
+    FAILS = "Fails"
+    #: A connection is accepted, and nothing is answered.
+    HANGS = "Hangs"
+    #: Nothing listens.
+    REFUSES = "Refuses"
 
 
 @dataclass(slots=True)
@@ -26,6 +39,8 @@ class Behaviour:
     mutations_lag: bool = False
     #: Whether a client token is spent when the first of its machines has ended; else when all have. EC2 does not say.
     first_end_spends_token: bool = False
+    #: What running machines answer at their own port, by id, in place of what the World says of their health.
+    pages: dict[str, Page] = field(default_factory=dict[str, Page])
 
 
 @dataclass(slots=True)

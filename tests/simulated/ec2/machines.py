@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from controller.ports import MachineId
 from tests.simulated.ec2 import launch, pages
-from tests.simulated.ec2.asked import Action, Asked, Done, action
+from tests.simulated.ec2.asked import Action, Asked, Done, Page, action
 from tests.simulated.ec2.filters import Properties, passing
 from tests.simulated.ec2.fragments import Fragments, launch_of, state, tags_at
 from tests.simulated.ec2.launch import Launch
@@ -25,6 +25,8 @@ from tests.simulated.world import SimulatedMachine
 _ID = re.compile(r"i-[0-9a-f]{8}([0-9a-f]{9})?")
 #: "Up to 1000 instance IDs."
 TERMINATE_MOST = 1000
+#: CreateTags with this tag is no tag of the machine's but says what it answers at its own port: a word of `Page`.
+PAGE_TAG = "light-ec2/page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,18 @@ def _change(name: str, stage: tuple[int, str]) -> str:
 
 def _create_tags(asked: Asked) -> Done:
     machines = _named(asked, asked.fields.values("ResourceId"), lambda each: _is_known(each, asked))
+    tags = {tag.text("Key"): tag.text("Value") for tag in asked.fields.items("Tag")}
+    page = _page(tags.pop(PAGE_TAG)) if PAGE_TAG in tags else None
     asked.refuse_dry_run()
     for each in machines:
-        each.tags |= {tag.text("Key"): tag.text("Value") for tag in asked.fields.items("Tag")}
+        each.tags |= tags
+        if page is not None:
+            asked.desk.behaviour.pages[each.id] = page
     return Done("<return>true</return>", tuple(each.id for each in machines))
+
+
+def _page(word: str) -> Page:
+    try:
+        return Page(word)
+    except ValueError:
+        raise invalid(f"{PAGE_TAG} is none of {', '.join(each.value for each in Page)}") from None

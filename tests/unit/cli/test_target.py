@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from controller import desktop
 from controller.cli import main
 
 WHERE = ("--kubeconfig", "my config", "--context", "prod", "-n", "shop")
@@ -127,3 +129,21 @@ def test_what_is_for_a_cluster_is_not_loaded_for_a_state_file() -> None:
     modules = "commands, console, inspect, main, validate"
     code = f"import sys; from controller.cli import {modules}; print([each for each in ('kubernetes', 'kopf') if each in sys.modules])"
     assert subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("there", [pytest.param(False, id="no-state-file"), pytest.param(True, id="an-empty-one")])
+def test_who_finds_nothing_is_told_where_was_looked_and_that_a_kubeconfig_is_not_read(there: bool, tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    if there:
+        asyncio.run(_made(state))
+    for kubeconfig in ("", "/production"):
+        environment = {"OCCOPUS_STATE": str(state), "KUBECONFIG": kubeconfig}
+        done = CliRunner().invoke(main.cli, ["status"], env=environment)
+        assert str(state) in done.output
+        assert ("KUBECONFIG is set, and never read: --kubeconfig FILE" in done.output) == bool(kubeconfig)
+        assert "/production" not in done.output
+
+
+async def _made(state: Path) -> None:
+    async with desktop.run(desktop.Settings(state)):
+        return

@@ -113,7 +113,8 @@ def test_only_a_whole_list_is_proof_and_who_waits_for_it_gets_one() -> None:
         assert (w.keys, w.inventory.listed) == ([KEY], listed)
         w.inventory.wake_after_list(KEY)
         await w.inventory.poll()
-        assert w.inventory.listed is not None and w.inventory.listed > listed
+        assert w.inventory.listed is not None
+        assert w.inventory.listed > listed
         assert driver.asked == ["whole", "changes", "whole"]
 
     loop.run(main())

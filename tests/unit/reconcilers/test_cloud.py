@@ -149,3 +149,12 @@ def test_a_new_process_leaves_what_was_said_until_it_knows() -> None:
     restarted = replace(o, cloud=o.cloud.model_copy(update={"status": said}), contact=None, machines=None)
     assert status.report(restarted, plan(restarted)) == said.model_copy(update={"observed_generation": 1})
     assert status.report(restarted, plan(restarted)).machines == 3
+
+
+def test_a_cloud_that_was_deleted_and_is_needed_still_does_not_say_ready() -> None:
+    o = observed(cloud=cloud(deleting=True), users=2)
+    todo = plan(o)
+    said = condition(status.report(o, todo).conditions, "Ready")
+    assert todo.ready, "its machines have to be ended by it"
+    assert said is not None
+    assert (said.status, said.reason) == ("False", Reason.TERMINATING.value)

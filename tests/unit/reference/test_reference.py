@@ -11,7 +11,7 @@ from controller import reference
 from controller.__main__ import cli
 from controller.api import crd
 from controller.api.kinds import KINDS, Kind
-from controller.api.reasons import HELP, Reason
+from controller.api.reasons import HELP, PHASES, Reason
 from controller.cli import main
 from controller.clouds import plugins
 
@@ -53,6 +53,16 @@ def test_every_reason_is_explained_once() -> None:
     text = reference.troubleshooting()
     for reason, (meaning, way_out) in HELP.items():
         assert text.count(f"| **{reason.value}** | {meaning} | {way_out} |") == 1
+
+
+def test_every_word_for_where_a_machine_stands_is_explained() -> None:
+    trees = [ast.parse(file.read_text()) for file in (CONTROLLER / "reconcilers/instance").glob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    named = [call.args[0] for call in calls if ast.unparse(call.func).split(".")[-1] in ("Stand", "failing")]
+    words = {each.value for each in named if isinstance(each, ast.Constant) and each.value} | {"Pending", "Ending", "Deleting", "Stalled"}
+    assert {"Missing", "Unhealthy", "Failed"} <= words
+    assert words - {each.value for each in Reason} <= set(PHASES)
+    assert all(f"| **{word}** | {meaning} |" in reference.troubleshooting() for word, meaning in PHASES.items())
 
 
 def test_every_reason_in_use_has_a_place() -> None:

@@ -190,6 +190,22 @@ def test_a_rule_that_cannot_be_evaluated_refuses_the_object() -> None:
     assert [cause.field for cause in schema.broken_rules({"spec": {}}, None)] == [""]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param("'a is ' + self.spec.a", "a is x", id="what-it-gives"),
+        pytest.param("self.spec.b", "plain", id="plain-where-it-fails"),
+        pytest.param("''", "plain", id="plain-where-it-is-empty"),
+        pytest.param("'two\\nlines'", "plain", id="plain-where-it-is-no-line"),
+    ],
+)
+def test_a_broken_rule_says_what_its_message_expression_gives(words: str, said: str) -> None:
+    rules = [{"rule": "self.spec.a != 'x'", "message": "plain", "messageExpression": words}]
+    schema = Schema({"type": "object", "x-kubernetes-validations": rules, "properties": {"spec": {"type": "object", "properties": {}}}})
+    (cause,) = schema.broken_rules({"spec": {"a": "x"}}, None)
+    assert cause.message.endswith(f": {said}")
+
+
 def test_rules_read_of_the_metadata_what_a_server_lets_them_read() -> None:
     rules = [{"rule": "!has(self.metadata.labels)", "message": "sees labels"}]
     schema = Schema({"type": "object", "x-kubernetes-validations": rules, "properties": {"metadata": {"type": "object"}}})

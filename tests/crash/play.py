@@ -1,0 +1,122 @@
+"""Plays a scenario with the process dying, or a call failing, at one call, and says what of the promises did not hold."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller.clouds.ec2 import Ec2Driver
+from controller.ports import Identity
+from tests.crash import sites
+from tests.crash.injector import FaultyDriver, FaultyStore, Injector, Mode, threads
+from tests.crash.scenarios import Scenario
+from tests.crash.sites import Trace
+from tests.simulated import loop, on_ec2
+from tests.simulated.ec2 import LightEc2, serve
+from tests.simulated.harness import CONTROLLER, System
+from tests.simulated.world import Settings, World
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens at call number `at` (None: nothing, the calls are counted); with `reads` these are counted too."""
+
+    mode: Mode
+    at: int | None = None
+    reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run left: the calls that could be hit, and when they came; and everything that was wrong."""
+
+    calls: tuple[str, ...]
+    times: tuple[float, ...]
+    hit: str
+    wrong: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run takes place: the directory of its state file, and the cloud; with `ec2` it is the light EC2, by boto3."""
+
+    path: Path
+    settings: Settings
+    ec2: bool = False
+
+
+def run(scenario: Scenario, place: Place, fault: Fault, trace: Trace | None = None) -> Outcome:
+    """Play the scenario with the process dying (or the call failing) at one call; a `trace` is told where each call came from."""
+    clock, settings, ec2 = loop.Clock(), place.settings, place.ec2
+    system = System(place.path / f"{fault.at}.db", clock, settings)
+    settle_seconds = Ec2Driver.settle_seconds if ec2 else settings.settle_seconds
+    with contextlib.ExitStack() as stack:
+        if ec2:
+            light = LightEc2(World(clock, settings=settings))
+            on_ec2.on_ec2(system, light, stack.enter_context(serve(light)))
+        injector = Injector(fault.mode, fault.at, fault.reads, trace)
+        return loop.run(_play(scenario, system, injector, settle_seconds), clock=clock)
+
+
+async def _play(scenario: Scenario, system: System, injector: Injector, settle_seconds: float) -> Outcome:
+    if injector.trace is not None:
+        asyncio.get_running_loop().set_task_factory(sites.traced)
+    armed, injector.at = injector.at, None
+    system.wrap_store = lambda store: FaultyStore(store, injector)
+    system.wrap_driver = lambda driver: FaultyDriver(driver, injector)
+    system.threads = threads
+    system.start()
+    await scenario.prepare(system)
+    injector.forget()
+    injector.at = armed
+    await scenario.act(system)
+    # Boots and health take 3 x 55 s at most; a launch that cannot be repeated its settling time more. Only the backstop would come
+    # later.
+    deadline = system.clock() + 250 + settle_seconds
+    while not scenario.reached(system):
+        if injector.died.is_set():
+            await system.crash()
+            injector.revive()
+            injector.at = None
+            system.start()
+            await scenario.act(system)
+        assert system.clock() < deadline, f"{scenario.name}, {injector.mode.name} at {armed}: not reached:\n{system.picture()}"
+        assert not system.died
+        await asyncio.sleep(1.0)
+    # What is still on its way (a late call, a second machine) shows within the settling time of CLOUDS and a resend.
+    await asyncio.sleep(60 + settle_seconds)
+    hit = injector.calls[armed] if armed is not None and armed < len(injector.calls) else ""
+    wrong = _wrong(scenario, system)
+    calls, times = tuple(injector.calls), tuple(injector.times)
+    await system.crash()
+    return Outcome(calls, times, hit, tuple(wrong))
+
+
+def _wrong(scenario: Scenario, system: System) -> list[str]:
+    """Everything that the ledger and the store say against the promises."""
+    world = system.world
+    found = [f"two machines for {identity}" for identity in world.duplicates()]
+    known = {Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]) for each in system.instances()}
+    if not scenario.leaves:
+        found += [f"leaked: {leak}" for leak in world.leaks(known, CONTROLLER)]
+    if not scenario.reached(system):
+        found.append(f"it did not stay so:\n{system.picture()}")
+    allowed = {"db": 1, "app": scenario.apps, "web": scenario.webs, "ghost": 1}
+    found += [
+        f"{service} had {most} machines at once" for (_, service), most in world.most_live_of_service().items() if most > allowed[service]
+    ]
+    return found + _out_of_order(system)
+
+
+def _out_of_order(system: System) -> list[str]:
+    """No machine was made before one of each service it depends on was healthy."""
+    found: list[str] = []
+    machines = list(system.world.machines.values())
+    for service, needs in (("app", "db"), ("web", "app")):
+        first = min((each.created for each in machines if each.tags["occopus.io/service"] == service), default=None)
+        healthy = min((each.healthy for each in machines if each.tags["occopus.io/service"] == needs), default=None)
+        if first is not None and (healthy is None or first < healthy):
+            found.append(f"{service} was made at {first}, before {needs} was healthy at {healthy}")
+    return found
