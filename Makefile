@@ -9,7 +9,7 @@ DEV := .dev
 # The lock files are made for all platforms and Python >= 3.11.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build
 
-.PHONY: help demo control-plane up demo-kubernetes down test test-cluster test-crash lint types imports crds docs verify bench format lock clean
+.PHONY: help demo control-plane up demo-kubernetes down test test-cluster test-long test-crash lint types imports crds docs verify bench format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -37,14 +37,17 @@ demo-kubernetes: up ## The same as `make demo` on a real Kubernetes API, by kube
 down: ## Delete the infrastructures, wait, end all that `make demo` and `make up` started
 	@if [ -x $(BIN)/occopus ]; then tools/down $(DEV) $(BIN) $(CLUSTER); fi
 
-test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests
+test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests but the long ones
 	@$(BIN)/python -m tools.control_plane build
-	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/cluster
+	$(BIN)/pytest -n 2 --dist worksteal -m "not long" --ignore=tests/cluster
 	$(BIN)/pytest -n 2 --dist worksteal tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
 
 test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped, cut off, misled
 	@$(BIN)/python -m tools.control_plane build
 	$(BIN)/pytest -n 2 --dist worksteal tests/cluster
+
+test-long: $(VENV)/dev ## A crash at every change on all clouds, an odd value at every field, real probes and kills
+	$(BIN)/pytest -n 2 --dist worksteal -m long --ignore=tests/cluster
 
 test-crash: $(VENV)/dev ## The long way (hours): a crash at every call, reads too, on all clouds; by SIGKILL at every change; thousands of property examples
 	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties tests/e2e/test_kill_ec2.py

@@ -65,7 +65,7 @@ def _default_state() -> Path:
     default=False,
     show_default=True,
     show_envvar=True,
-    help="Let Clouds of kind local start processes on this computer.",
+    help="Let Clouds of kind local start processes on this computer, and others have endpoints and machines on it.",
 )
 @click.option(
     "--state-directory",

@@ -73,6 +73,7 @@ def test_up_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, poi
     assert_one_machine_each(desk)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", [pytest.param(faulty.INTENT, id="intent"), pytest.param(faulty.MADE, id="made")])
 def test_run_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, point: str) -> None:
     running = desk.start_run(module=dying(point))
@@ -93,6 +94,7 @@ def test_delete_is_killed_when_the_end_was_begun_and_the_next_one_goes_on(desk: 
     assert {each["state"] for each in desk.machines()} == {"terminated"}
 
 
+@pytest.mark.long
 def test_run_is_killed_when_the_end_was_begun_and_up_makes_the_rest_so(desk: Desk) -> None:
     desk.occopus(*up(desk))
     running = desk.start_run(module=dying(faulty.END))

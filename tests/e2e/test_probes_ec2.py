@@ -155,6 +155,7 @@ def test_each_service_waits_for_the_pages_of_those_before_it(place: Place) -> No
         up.wait(COMMAND_SECONDS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [pytest.param(each, id=each.value) for each in (Page.FAILS, Page.HANGS, Page.REFUSES)])
 def test_a_page_that_turns_bad_is_replaced_after_the_threshold(place: Place, page: Page) -> None:
     with place.running() as process:
@@ -178,6 +179,7 @@ def test_a_page_that_turns_bad_is_replaced_after_the_threshold(place: Place, pag
         assert db.ending == NEVER
 
 
+@pytest.mark.long
 def test_a_page_that_turned_bad_while_nobody_looked_is_replaced_too(place: Place) -> None:
     place.up()
     (web,) = place.of("web")
@@ -189,6 +191,7 @@ def test_a_page_that_turned_bad_while_nobody_looked_is_replaced_too(place: Place
         place.healed(process, web)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", [pytest.param(World.kill, id="terminated"), pytest.param(World.stop, id="stopped")])
 def test_a_machine_that_has_ended_is_asked_no_more(place: Place, end: Callable[[World, str], None]) -> None:
     with place.running() as process:

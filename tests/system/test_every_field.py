@@ -26,6 +26,8 @@ from tests.system.mutations import Field, Mutation
 from tests.system.rig import Rig, play, steady
 from tests.system.trial import SETTING, Outcome, Trial
 
+pytestmark = pytest.mark.long
+
 #: Fields that have no other value with which an object would be taken, and why.
 FIXED = {
     "Cloud.spec": "the kind of a Cloud and its region never change",
