@@ -64,7 +64,13 @@ def main() -> int:
     """Exit status 0, or 1 where something could not be ended."""
     parser = argparse.ArgumentParser(prog="python -m tools.leftovers", description=__doc__)
     parser.add_argument("--dir", type=Path, default=Path(".dev"))
-    found = find(parser.parse_args().dir)
+    directory: Path = parser.parse_args().dir
+    others = sorted(each.name for each in directory.glob("*.db") if each.name != "state.db")
+    if others:
+        ways = " and ".join(f"`occopus --state {directory / each} delete --all`" for each in others)
+        print(f"error: {directory} holds other state files, whose machines may be wanted: {ways} ends them", file=sys.stderr)
+        return 1
+    found = find(directory)
     left = end(found)
     for machine in sorted({each.machine for each in found} - set(left)):
         pids = ", ".join(str(each.pid) for each in found if each.machine == machine)

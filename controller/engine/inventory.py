@@ -147,6 +147,10 @@ class Inventory:
             # What was known not to run and is shown no more in a list of changes runs now, most likely.
             started = set[MachineId]() if whole else self.machines.keys() - machines.keys()
             machines |= await self._ask_missing(machines, started, begun)
+            if unseen := started - machines.keys():
+                # One answer that lacks them proves nothing; a whole list does.
+                machines |= {id: self.machines[id] for id in unseen}
+                self._wants_whole = True
             if not self._around.launched(self.account) <= {each.identity for each in machines.values()}:
                 await self._must_be_same()
         except errors.CloudError as error:

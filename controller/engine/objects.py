@@ -74,6 +74,17 @@ class Objects:
         """Keys of the objects of a kind that the object with this UID owns, or that carry this group's label; sorted."""
         return sorted(key for key in self._children.get(parent, ()) if key.kind == kind)
 
+    def strays(self, group: Key) -> list[Obj]:
+        """Instances with the label of this group that belong to no group there is: who restored them left the owner out, or it is gone."""
+        found = (self.get(key) for key in self.children(group, "Instance"))
+        return [each for each in found if each is not None and not self._has_owner(each)]
+
+    def _has_owner(self, obj: Obj) -> bool:
+        namespace = obj["metadata"].get("namespace", "default")
+        owners: list[Obj] = obj["metadata"].get("ownerReferences", [])
+        known = (self.get(Key(each["kind"], namespace, each["name"])) for each in owners)
+        return any(there is not None and there["metadata"]["uid"] == each["uid"] for each, there in zip(owners, known, strict=True))
+
     def owns_more_than(self, uid: str, number: int) -> bool:
         """Whether so many objects belong to the object with this UID, or to those that do."""
         own = self._children.get(uid, set())

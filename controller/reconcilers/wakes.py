@@ -47,8 +47,9 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
     match kind:
         case "Instance":
             yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
-            if not obj["metadata"].get("ownerReferences") and (group := obj["metadata"].get("labels", {}).get(meta.GROUP_LABEL)):
-                yield Wake(Key("InstanceGroup", namespace, group), How.SOON)
+            for each in (old, new):
+                if each is not None and not each["metadata"].get("ownerReferences"):
+                    yield from _labelled(each, namespace)
             yield from _cloud(objects, new, obj)
             yield from _batch(objects, old, new, obj)
         case "InstanceGroup":
@@ -66,6 +67,12 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
 
 
 _RECONCILED = frozenset({"Cloud", "Infrastructure", "InstanceGroup", "Instance"})
+
+
+def _labelled(instance: Obj, namespace: str) -> Iterator[Wake]:
+    group = instance["metadata"].get("labels", {}).get(meta.GROUP_LABEL)
+    if group:
+        yield Wake(Key("InstanceGroup", namespace, group), How.SOON)
 
 
 def _own(obj: Obj) -> tuple[Any, ...]:

@@ -276,16 +276,20 @@ def test_a_copied_state_file_starts_frozen(tmp_path: Path) -> None:
     play(tmp_path, main)
 
 
+async def _force_away(rig: Rig, key: Key) -> None:
+    """As by `kubectl patch` of the finalizers and a deletion: it is gone at once."""
+    await rig.patch(key.kind, key.name, {"metadata": {"finalizers": None}})
+    seen = await rig.store.get(key)
+    await rig.store.delete(key, uid=seen["metadata"]["uid"])
+
+
 def test_an_infrastructure_forced_away_and_applied_again_at_once_claims_its_machines(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         whole = chain()
         described = [*whole[:-1], infrastructure(*whole[-1]["spec"]["services"], id="shop-1")]
         await rig.up(*described)
         before = ids(rig.world.live())
-        key = Key("Infrastructure", "default", "shop")
-        await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": None}})
-        seen = await rig.store.get(key)
-        await rig.store.delete(key, uid=seen["metadata"]["uid"])
+        await _force_away(rig, Key("Infrastructure", "default", "shop"))
         # The controller has had no time to let anything go.
         await rig.store.create(described[-1])
         await rig.wait(rig.ready, 300)
@@ -294,3 +298,41 @@ def test_an_infrastructure_forced_away_and_applied_again_at_once_claims_its_mach
         assert {each["status"]["machine"]["id"] for each in rig.instances()} == before
 
     assert len(play(tmp_path, main).made()) == 4
+
+
+async def _scaled_out(rig: Rig) -> set[str]:
+    """Five machines of a service that would be made with one."""
+    await rig.up(cloud(), template("app"), _ONE_TO_TEN)
+    await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 5}})
+    await rig.wait(lambda: len(rig.live()) == 5 and rig.ready(), 120)
+    await rig.let_pass(120)
+    return ids(rig.live())
+
+
+_ONE_TO_TEN = infrastructure(service("app", scaling={"min": 1, "max": 10}), id="shop-1")
+
+
+def test_an_orphaned_groups_machines_are_taken_over_all_of_them(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        five = await _scaled_out(rig)
+        # What the garbage collector leaves of `kubectl delete instancegroup shop-app --cascade=orphan`.
+        for each in rig.instances():
+            await rig.patch("Instance", each["metadata"]["name"], {"metadata": {"ownerReferences": None}})
+        await _force_away(rig, Key("InstanceGroup", "default", "shop-app"))
+        await rig.wait(rig.ready, 300)
+        await rig.unchanged(120)
+        assert ids(rig.live()) == five
+
+    assert len(play(tmp_path, main).made()) == 5
+
+
+def test_an_infrastructure_forced_away_and_applied_again_keeps_its_number(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        five = await _scaled_out(rig)
+        await _force_away(rig, Key("Infrastructure", "default", "shop"))
+        await rig.store.create(_ONE_TO_TEN)
+        await rig.wait(rig.ready, 300)
+        await rig.unchanged(120)
+        assert ids(rig.live()) == five
+
+    assert len(play(tmp_path, main).made()) == 5

@@ -147,7 +147,12 @@ def _id_taken(engine: Engine, infrastructure: Infrastructure) -> str:
 
 
 def _unclaimed(engine: Engine, infrastructure: Infrastructure) -> dict[str, int]:
+    """Machines by service that no group counts yet: those without an Instance, and those whose Instance has no group."""
     found: Counter[str] = Counter()
+    for service in infrastructure.spec.services:
+        group = Key("InstanceGroup", infrastructure.metadata.namespace, group_name(infrastructure.metadata.name, service.name))
+        same = [each for each in engine.objects.strays(group) if each["spec"]["infrastructure"]["id"] == infrastructure.identity]
+        found[service.name] += sum(1 for each in same if each["spec"]["service"] == service.name)
     for _, machine in engine.clouds.suspects():
         if machine.tags.get(clouds.INFRASTRUCTURE_ID_TAG) == infrastructure.identity:
             found[machine.tags.get(clouds.SERVICE_TAG, "")] += 1

@@ -21,7 +21,7 @@ from controller.context import references
 from controller.engine import clouds, request
 from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
-from controller.ports import Account, Key, Machine, Obj, RenderRequest
+from controller.ports import Account, Key, Machine, RenderRequest
 from controller.reconcilers import graph
 from controller.reconcilers.graph import Problem
 from controller.reconcilers.infrastructure.plan import group_name, recorded_edges
@@ -77,30 +77,21 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Making
     return observed, makings
 
 
-def strays(engine: Engine, group: InstanceGroup) -> list[Obj]:
-    """Instances made for a group of this name that no group owns: their group is gone, or who restored them left the owner out."""
-    own = set(engine.objects.children(group.metadata.uid, "Instance"))
-    labelled = engine.objects.children(Key("InstanceGroup", group.metadata.namespace, group.metadata.name), "Instance")
-    found = (engine.objects.get(key) for key in labelled if key not in own)
-    return [each for each in found if each is not None and not _has_owner(engine, each)]
-
-
-def _has_owner(engine: Engine, obj: Obj) -> bool:
-    namespace = obj["metadata"].get("namespace", "default")
-    owners = ((each, engine.objects.get(Key(each["kind"], namespace, each["name"]))) for each in obj["metadata"].get("ownerReferences", ()))
-    return any(known is not None and known["metadata"]["uid"] == each["uid"] for each, known in owners)
-
-
 def _strange(engine: Engine, group: InstanceGroup) -> Hold | None:
-    """While an Instance that is not the group's holds a machine of its name, none is made beside it."""
-    found = strays(engine, group)
+    """While an Instance that is not the group's may hold a machine of its name, none is made beside it."""
+    found = engine.objects.strays(Key("InstanceGroup", group.metadata.namespace, group.metadata.name))
     if not found:
         return None
-    known = found[0]["spec"]["infrastructure"]["id"]
-    if any(each["metadata"].get("ownerReferences") for each in found):
-        return Hold(Reason.UNCLAIMED, f"{len(found)} Instances of an earlier group of this name are let go first")
-    said = f"{len(found)} Instances of this name have no owner; an Infrastructure created with spec.id: {known} takes them over"
-    return Hold(Reason.UNCLAIMED, said)
+    foreign = [each for each in found if each["metadata"].get("ownerReferences") or each["metadata"].get("deletionTimestamp")]
+    if not foreign:
+        known = found[0]["spec"]["infrastructure"]["id"]
+        said = f"{len(found)} Instances of this name have no owner; an Infrastructure created with spec.id: {known} takes them over"
+        return Hold(Reason.UNCLAIMED, said)
+    name, owners = foreign[0]["metadata"]["name"], foreign[0]["metadata"].get("ownerReferences", ())
+    other = next((f"{each['kind']} {each['name']}" for each in owners if each["kind"] != "InstanceGroup"), "")
+    if other:
+        return Hold(Reason.UNCLAIMED, f"Instance {name} has this group's label and belongs to {other}; take the label away, or the owner")
+    return Hold(Reason.UNCLAIMED, f"{len(foreign)} Instances of an earlier group of this name are let go first")
 
 
 async def template_text(engine: Engine, template: InstanceTemplate) -> str | Problem:

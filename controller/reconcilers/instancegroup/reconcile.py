@@ -21,7 +21,7 @@ from controller.engine.engine import Engine
 from controller.engine.objects import dump, key_of, owner_reference, typed
 from controller.ports import Identity, Key, Machine, Obj
 from controller.reconcilers.instancegroup import status
-from controller.reconcilers.instancegroup.gather import AVOID_SECONDS, Makings, gather, strays
+from controller.reconcilers.instancegroup.gather import AVOID_SECONDS, Makings, gather
 from controller.reconcilers.instancegroup.plan import (
     Action,
     AddFinalizer,
@@ -128,8 +128,9 @@ async def _scale_in(engine: Engine, key: Key, action: ScaleIn) -> None:
 async def _adopt(engine: Engine, group: InstanceGroup) -> None:
     """Take over Instances of this identity that nobody owns; none that goes, for which its machine would be ended."""
     owner = {"metadata": {"ownerReferences": [owner_reference("InstanceGroup", group.metadata)]}}
-    for each in strays(engine, group):
-        same = each["spec"]["infrastructure"]["id"] == group.spec.infrastructure.id
+    for each in engine.objects.strays(_key(group)):
+        spec = each["spec"]
+        same = (spec["infrastructure"]["id"], spec["service"]) == (group.spec.infrastructure.id, group.spec.service)
         unowned = not each["metadata"].get("ownerReferences") and not each["metadata"].get("deletionTimestamp")
         if same and unowned and not group.metadata.deleting:
             await engine.objects.write(key_of(each), owner)
@@ -280,7 +281,8 @@ async def _revision(engine: Engine, group: InstanceGroup, makings: Makings) -> N
         return
     if found is not None:
         # An earlier group of this name owned it: it goes with that one, and then the name is free. What nobody owns goes now.
-        if not found["metadata"].get("ownerReferences"):
+        ours = found["metadata"].get("labels", {}).get(meta.GROUP_LABEL) == group.metadata.name
+        if ours and not found["metadata"].get("ownerReferences"):
             await engine.objects.delete(key)
         raise errors.Conflict(f"{key} belongs to a group that is gone")
     number = 1 + max((each["revision"] for each in _revisions(engine, group)), default=0)

@@ -10,7 +10,7 @@ import pytest
 from controller import errors
 from controller.engine import inventory as engine_inventory
 from controller.engine.inventory import PAGE
-from controller.ports import Identity, Machine, MachineState
+from controller.ports import Identity, Machine, MachineId, MachineState
 from tests.simulated import loop
 from tests.simulated.cloud import SimulatedCloud, SimulatedCloudFields
 from tests.simulated.harness import CONTROLLER
@@ -24,10 +24,15 @@ class _Noting(SimulatedCloud):
     def __init__(self, world: World) -> None:
         super().__init__(world, SimulatedCloudFields(account="a1", region="r1"), CONTROLLER)
         self.asked: list[str] = []
+        #: Ids that a question by id does not find.
+        self.blind: set[MachineId] = set()
 
     def list(self, *, running: bool = True) -> Sequence[Machine]:
         self.asked.append("whole" if running else "changes")
         return super().list(running=running)
+
+    def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
+        return super().describe([each for each in ids if each not in self.blind])
 
 
 def _noting(w: Watched) -> _Noting:
@@ -94,6 +99,30 @@ def test_one_that_ends_stops_or_starts_is_seen_by_the_next_list() -> None:
         await w.inventory.poll()
         assert (w.woken, _state(w, "new")) == (["new"], MachineState.RUNNING), "it is asked for by id, as nobody has recorded it"
         assert driver.asked == ["whole", "changes", "changes"]
+
+    loop.run(main())
+
+
+def test_one_answer_that_lacks_what_has_started_is_no_proof() -> None:
+    async def main() -> None:
+        w = watched(Settings(boot_seconds=lambda rng: 5.0))
+        driver = _noting(w)
+        for batch in ("a", "b", "c"):
+            w.make(batch)
+        await asyncio.sleep(6)
+        await w.inventory.poll()
+        new = w.make("new")
+        await w.inventory.poll()
+        await asyncio.sleep(6)
+        driver.blind.add(new)
+        await w.inventory.poll()
+        assert _state(w, "new") is MachineState.PENDING, "it is neither shown nor gone"
+        await w.inventory.poll()
+        assert _state(w, "new") is MachineState.RUNNING
+        assert driver.asked == ["whole", "changes", "changes", "whole"]
+        w.world.forget(w.make("short"))
+        await w.inventory.poll()
+        assert _state(w, "short") is None
 
     loop.run(main())
 
