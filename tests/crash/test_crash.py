@@ -47,7 +47,8 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 def _row(scenario: Scenario, cloud: str, mode: Mode) -> object:
     # A claim makes an object whose name it chooses, so that a lost answer counts there as it does at a launch.
-    short = cloud == "token" and (mode is Mode.CRASH_AFTER or (scenario.name, mode) == ("restore", Mode.LOST_REPLY))
+    after = mode is Mode.CRASH_AFTER and scenario.name in {*SCENARIOS, "restore"}
+    short = cloud == "token" and (after or (scenario.name, mode) == ("restore", Mode.LOST_REPLY))
     marks = () if short else pytest.mark.long
     return pytest.param(scenario, cloud, mode, id=f"{scenario.name}-{cloud}-{mode.name.lower()}", marks=marks)
 

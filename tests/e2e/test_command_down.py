@@ -32,6 +32,7 @@ def up(desk: Desk) -> None:
     desk.occopus("up", "-f", file, "--timeout", str(UP_SECONDS))
 
 
+@pytest.mark.long
 def test_a_machine_whose_directory_was_removed_is_ended_and_named(desk: Desk) -> None:
     up(desk)
     (machine,) = desk.machines()

@@ -118,6 +118,7 @@ def test_a_file_that_may_only_be_read(places: Path, template_state: Path) -> Non
     assert f"cannot read {file}: Permission denied" in done.stderr
 
 
+@pytest.mark.long
 def test_a_copy_is_frozen_until_it_is_said_to_be_moved(desk: Desk) -> None:
     desk.occopus("up", "-f", desk.write("cloud.yaml", CLOUD + template()))
     other = Desk(desk.directory / "other")

@@ -6,6 +6,8 @@ import json
 import sys
 import urllib.request
 
+import pytest
+
 from tests.e2e.desk import EXAMPLES, Desk
 
 
@@ -34,6 +36,7 @@ def test_ping_pair_sender_was_told_the_receiver_and_got_its_answer(desk: Desk) -
     assert fetch(services["sender"]["address"], 8080) == f"{services['receiver']['address']} answered pong\n"
 
 
+@pytest.mark.long
 def test_cluster_workers_join_as_it_grows_and_leave_as_it_shrinks(desk: Desk) -> None:
     desk.up("cluster.yaml")
     assert members(desk) == {"cluster-worker-0", "cluster-worker-1"}
