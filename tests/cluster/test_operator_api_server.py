@@ -123,10 +123,15 @@ async def crds_gone(place: Place, proxy: Proxy) -> None:
 async def busy(place: Place, proxy: Proxy) -> None:
     chance = random.Random(20)
     refused: list[str] = []
+    in_a_row: Counter[tuple[str, str]] = Counter()
 
     def rule(request: web.Request) -> web.Response | None:
-        # Who cannot renew its Lease for ten seconds ends, which other tests are about.
-        if "/leases/" not in request.path and chance.random() < 0.3:
+        # Who cannot renew its Lease for ten seconds ends, which other tests are about. A watch that is refused seven times in a row
+        # stays away for two minutes, as the steps of the operator's patience grow, and what is deleted meanwhile is not seen.
+        asked = (request.method, request.path)
+        refuse = "/leases/" not in request.path and in_a_row[asked] < 4 and chance.random() < 0.3
+        in_a_row[asked] = in_a_row[asked] + 1 if refuse else 0
+        if refuse:
             refused.append(request.method)
             return status(429, "TooManyRequests", retry_after="1")
         return None
