@@ -52,6 +52,8 @@ class Objects:
         self._by_kind: dict[str, dict[Key, Obj]] = {}
         self._models: dict[Key, tuple[str, BaseModel]] = {}
         self._children: dict[str | Key, set[Key]] = {}
+        #: What `children` answered, until another child comes or one goes.
+        self._sorted: dict[tuple[str | Key, str], tuple[Key, ...]] = {}
         self._gone: dict[str, None] = {}
         self._listeners: list[Listener] = []
         self._troubles: dict[Key, Trouble] = {}
@@ -70,13 +72,21 @@ class Objects:
     def keys(self, kind: str) -> tuple[Key, ...]:
         return tuple(self._by_kind.get(kind, ()))
 
-    def children(self, parent: str | Key, kind: str) -> list[Key]:
+    def children(self, parent: str | Key, kind: str) -> tuple[Key, ...]:
         """Keys of the objects of a kind that the object with this UID owns, or that carry this group's label; sorted."""
-        return sorted(key for key in self._children.get(parent, ()) if key.kind == kind)
+        known = self._sorted.get((parent, kind))
+        if known is None:
+            known = tuple(sorted(key for key in self._children.get(parent, ()) if key.kind == kind))
+            if known:
+                self._sorted[parent, kind] = known
+        return known
 
     def strays(self, group: Key) -> list[Obj]:
         """Instances with the label of this group that belong to no group there is: who restored them left the owner out, or it is gone."""
-        found = (self.get(key) for key in self.children(group, "Instance"))
+        own = self.get(group)
+        owned = self._children.get(own["metadata"]["uid"], frozenset[Key]()) if own is not None else frozenset[Key]()
+        others = self._children.get(group, frozenset[Key]()) - owned
+        found = (self.get(key) for key in sorted(others) if key.kind == "Instance")
         return [each for each in found if each is not None and not self._has_owner(each)]
 
     def _has_owner(self, obj: Obj) -> bool:
@@ -139,10 +149,11 @@ class Objects:
             self._remove(key, old["metadata"]["uid"])
             old = None
         self._by_kind.setdefault(key.kind, {})[key] = obj
-        if old is not None:
-            self._disown(key, old)
-        for parent in _parents(obj):
+        before, after = set(() if old is None else _parents(old)), set(_parents(obj))
+        self._disown(key, before - after)
+        for parent in after - before:
             self._children.setdefault(parent, set()).add(key)
+            self._sorted.pop((parent, key.kind), None)
         self._tell(old, obj)
 
     def _remove(self, key: Key, uid: str) -> None:
@@ -155,11 +166,12 @@ class Objects:
         del self._by_kind[key.kind][key]
         self._models.pop(key, None)
         self._troubles.pop(key, None)
-        self._disown(key, old)
+        self._disown(key, _parents(old))
         self._tell(old, None)
 
-    def _disown(self, key: Key, obj: Obj) -> None:
-        for parent in _parents(obj):
+    def _disown(self, key: Key, parents: Iterable[str | Key]) -> None:
+        for parent in parents:
+            self._sorted.pop((parent, key.kind), None)
             siblings = self._children.get(parent, set())
             siblings.discard(key)
             if not siblings:

@@ -1,7 +1,7 @@
 """A kube-apiserver for the tests that ask one: one control plane a test process, started when the first test wants it.
 
-It serves the CRDs of the drivers in `tests/api/samples.py` and of those installed, which an operator insists on. Each test takes a
-namespace of its own, so nothing is cleaned up.
+It serves the CRDs of the drivers in `tests/api/samples.py`, of the simulated cloud, and of those installed, which an operator insists
+on. Each test takes a namespace of its own, so nothing is cleaned up.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ import pytest
 from controller.api import crd
 from controller.clouds import plugins
 from controller.ports import Obj
-from controller.stores import access
+from controller.stores import access, resources
 from tests.api import samples
+from tests.simulated.cloud import plugin
+from tests.simulated.world import World
 from tools.control_plane import ControlPlane, components, processes
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -99,6 +101,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
 
 async def _with_crds(cluster: Cluster) -> None:
     async with access.session(cluster.access) as session:
-        await asyncio.gather(
-            *(cluster.apply(session, document) for document in crd.crds((*samples.PLUGINS, *plugins.installed())).values())
-        )
+        served = (*samples.PLUGINS, plugin(World(time.monotonic)), *plugins.installed())
+        await asyncio.gather(*(cluster.apply(session, document) for document in crd.crds(served).values()))
+        await asyncio.gather(*(_watchable(cluster, session, resource) for resource in resources.WATCHED))
+
+
+async def _watchable(cluster: Cluster, session: aiohttp.ClientSession, resource: resources.Resource) -> None:
+    """Of a CRD that was made a moment ago watches are refused (429) while its storage is being initialised."""
+    deadline = time.monotonic() + ESTABLISHED_SECONDS
+    while True:
+        async with session.get(f"{cluster.access.server}{resource.path('default')}?watch=1&timeoutSeconds=1") as response:
+            if response.status == 200:
+                return
+        assert response.status == 429, response.status
+        assert time.monotonic() < deadline, resource
+        await asyncio.sleep(0.05)

@@ -1,131 +1,15 @@
-"""The Kubernetes home for the contract suite: a namespace of its own for each test, which the suite knows as `default`.
-
-The event source is a plain watch of each kind, since a watch tells what it tells and no more; the operator's is kopf.
-"""
+"""The Kubernetes home for the contract suite: a namespace of its own for each test."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any, Literal, cast
 
-import aiohttp
-
-from controller.ports import Change, Changed, Event, Gone, Key, Now, Obj, Snapshot, Store
-from controller.stores import access, resources
+from controller.ports import Now, Store
+from controller.stores import access
 from controller.stores.kubernetes import KubernetesStore
 from tests.cluster.fixtures import Cluster
-
-_KNOWN_AS = "default"
-#: A line of a watch holds an object.
-_LINE_LIMIT_BYTES = 4 * 1024 * 1024
-
-
-class InNamespace:
-    """A store as the suite sees it: namespace `default` stands for another one."""
-
-    def __init__(self, store: Store, namespace: str, source: Source) -> None:
-        self._store = store
-        self._namespace = namespace
-        self._source = source
-
-    async def get(self, key: Key) -> Obj:
-        return self._back(await self._store.get(self._key(key)))
-
-    async def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> list[Obj]:
-        place = self._namespace if namespace == _KNOWN_AS else namespace
-        return [self._back(each) for each in await self._store.list(kind, place, labels)]
-
-    async def create(self, obj: Obj) -> Obj:
-        return self._back(await self._store.create(_moved(obj, _KNOWN_AS, self._namespace)))
-
-    async def patch(self, key: Key, patch: Obj, *, version: str, subresource: Literal["", "status"] = "") -> Obj:
-        return self._back(await self._store.patch(self._key(key), patch, version=version, subresource=subresource))
-
-    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
-        await self._store.delete(self._key(key), uid=uid, version=version)
-
-    async def watch(self) -> AsyncIterator[Change]:
-        await self._source.start()
-        async for change in self._store.watch():
-            match change:
-                case Snapshot(objects):
-                    yield Snapshot(tuple(map(self._back, objects)))
-                case Changed(obj):
-                    yield Changed(self._back(obj))
-                case Gone(obj):
-                    yield Gone(self._back(obj))
-
-    async def record(self, event: Event) -> None:
-        await self._store.record(replace(event, regarding=self._key(event.regarding)))
-
-    async def holds(self) -> bool:
-        return await self._store.holds()
-
-    def _key(self, key: Key) -> Key:
-        return replace(key, namespace=self._namespace) if key.namespace == _KNOWN_AS else key
-
-    def _back(self, obj: Obj) -> Obj:
-        moved = _moved(obj, self._namespace, _KNOWN_AS)
-        if "involvedObject" in moved:
-            moved["involvedObject"] = {**moved["involvedObject"], "namespace": _KNOWN_AS}
-        return moved
-
-
-def _moved(obj: Obj, here: str, there: str) -> Obj:
-    metadata: Any = obj.get("metadata")
-    if not isinstance(metadata, dict) or cast(Obj, metadata).get("namespace") != here:
-        return obj
-    return {**obj, "metadata": {**cast(Obj, metadata), "namespace": there}}
-
-
-class Source:
-    """Watches each kind in one namespace and tells the store what it sees, from the first object on."""
-
-    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, store: KubernetesStore, namespace: str) -> None:
-        self._cluster = cluster
-        self._session = session
-        self._store = store
-        self._namespace = namespace
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        """Once; returns when all watches are there."""
-        if self._tasks:
-            return
-        started = [asyncio.Event() for _ in resources.WATCHED]
-        pairs = zip(resources.WATCHED, started, strict=True)
-        self._tasks = [asyncio.create_task(self._watch(resource, event)) for resource, event in pairs]
-        await asyncio.gather(*(each.wait() for each in started))
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
-
-    async def _watch(self, resource: resources.Resource, started: asyncio.Event) -> None:
-        url = f"{self._cluster.access.server}{resource.path(self._namespace)}?watch=1"
-        while True:
-            async with self._session.get(url, read_bufsize=_LINE_LIMIT_BYTES) as response:
-                if response.status == 200:
-                    started.set()
-                    await self._follow(response)
-                assert response.status == 429, response.status
-            await asyncio.sleep(0.1)  # A CRD that was made a moment ago: its storage is being initialised.
-
-    async def _follow(self, response: aiohttp.ClientResponse) -> None:
-        """Never ends by itself. When it is cancelled the connection is cut: its polite end would outlive the event loop."""
-        try:
-            async for line in response.content:
-                told = json.loads(line)
-                self._store.observe(Gone(told["object"]) if told["type"] == "DELETED" else Changed(told["object"]))
-        finally:
-            if response.connection is not None and response.connection.transport is not None:
-                response.connection.transport.abort()
+from tests.cluster.namespace import InNamespace, Source
 
 
 @asynccontextmanager
@@ -133,7 +17,7 @@ async def opened(cluster: Cluster, now: Now) -> AsyncGenerator[Store]:
     async with access.session(cluster.access) as session:
         namespace = await cluster.namespace(session)
         store = KubernetesStore(cluster.access, session, namespaces=(namespace,), now=now)
-        source = Source(cluster, session, store, namespace)
+        source = Source(cluster, session, namespace, store.observe)
         try:
             yield InNamespace(store, namespace, source)
         finally:

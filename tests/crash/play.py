@@ -9,11 +9,12 @@ from pathlib import Path
 
 from controller.clouds.ec2 import Ec2Driver
 from controller.ports import Identity
+from tests.cluster.fixtures import Cluster
 from tests.crash import sites
 from tests.crash.injector import FaultyDriver, FaultyStore, Injector, Mode, threads
 from tests.crash.scenarios import Scenario
 from tests.crash.sites import Trace
-from tests.simulated import loop, on_ec2
+from tests.simulated import loop, on_ec2, on_kubernetes
 from tests.simulated.ec2 import LightEc2, serve
 from tests.simulated.harness import CONTROLLER, System
 from tests.simulated.world import Settings, World
@@ -40,17 +41,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run takes place: the directory of its state file, and the cloud; with `ec2` it is the light EC2, by boto3."""
+    """Where a run takes place: the directory of its state file, or the API server with its objects; and the cloud, which with `ec2` is
+    the light EC2, by boto3."""
 
     path: Path
     settings: Settings
     ec2: bool = False
+    cluster: Cluster | None = None
 
 
 def run(scenario: Scenario, place: Place, fault: Fault, trace: Trace | None = None) -> Outcome:
     """Play the scenario with the process dying (or the call failing) at one call; a `trace` is told where each call came from."""
     clock, settings, ec2 = loop.Clock(), place.settings, place.ec2
     system = System(place.path / f"{fault.at}.db", clock, settings)
+    if place.cluster is not None:
+        on_kubernetes.on_kubernetes(system, place.cluster)
     settle_seconds = Ec2Driver.settle_seconds if ec2 else settings.settle_seconds
     with contextlib.ExitStack() as stack:
         if ec2:

@@ -106,12 +106,15 @@ async def _delete_early(system: System) -> None:
 async def scale_in_one(system: System) -> None:
     """One named Instance goes and the count goes down with it."""
     key = Key("Instance", "default", "shop-app-0")
-    with contextlib.suppress(errors.ObjectNotFound, errors.Conflict):
-        seen = await system.store.get(key)
-        if not seen["metadata"].get("deletionTimestamp"):
-            marked = {"metadata": {"annotations": {"occopus.io/scale-in": "true"}}}
-            seen = await system.store.patch(key, marked, version=seen["metadata"]["resourceVersion"])
-        await system.store.delete(key, uid=seen["metadata"]["uid"])
+    with contextlib.suppress(errors.ObjectNotFound):
+        while True:
+            seen = await system.store.get(key)
+            with contextlib.suppress(errors.Conflict):
+                if not seen["metadata"].get("deletionTimestamp"):
+                    marked = {"metadata": {"annotations": {"occopus.io/scale-in": "true"}}}
+                    seen = await system.store.patch(key, marked, version=seen["metadata"]["resourceVersion"])
+                await system.store.delete(key, uid=seen["metadata"]["uid"])
+                return
 
 
 def all_live(system: System) -> bool:

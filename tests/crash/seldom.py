@@ -37,8 +37,7 @@ async def _store_lost(system: System) -> None:
     await _apply_with_id(system)
     await system.wait(system.ready)
     await system.crash()
-    for suffix in ("", "-wal", "-shm"):
-        system.path.with_name(system.path.name + suffix).unlink(missing_ok=True)
+    await system.lose_objects()
     system.start()
 
 

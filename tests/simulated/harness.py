@@ -1,17 +1,19 @@
-"""A whole system in one process and virtual time: the engine, a state file, the simulated cloud.
+"""A whole system in one process and virtual time: the engine, a home of its objects, the simulated cloud.
 
-`System` outlives engines: `crash` drops one with everything it remembers, `start` makes the next over the same file and
-world. Tests command the world, wait for conditions, and ask the ledger for the truth.
+`System` outlives engines: `crash` drops one with everything it remembers, `start` makes the next over the same objects and
+world. The home is a state file, unless `on_kubernetes` put another there. Tests command the world, wait for conditions, and
+ask the ledger for the truth.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -35,8 +37,14 @@ async def inline(call: Callable[[], T], lane: str, /) -> T:
     return call()
 
 
+class OpenStore(Store, Protocol):
+    """A home of the objects, opened by one process."""
+
+    async def close(self) -> None: ...
+
+
 class System:
-    """One state file, one world, and at most one engine at a time."""
+    """One home of the objects, one world, and at most one engine at a time."""
 
     def __init__(self, path: Path, clock: Clock, settings: Settings | None = None, seed: int = 0) -> None:
         self.clock = clock
@@ -52,12 +60,15 @@ class System:
         #: Whether the state file may be at another place than it was made at.
         self.moved = False
         self.rules = _rules()
-        self._store: SqliteStore | None = None
+        self.open_store: Callable[[], OpenStore] = self._open_file
+        #: What loses all objects, while nothing is started.
+        self.lose_objects: Callable[[], Awaitable[None]] = self._lose_file
+        self._store: OpenStore | None = None
         self._engine: Engine | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def store(self) -> SqliteStore:
+    def store(self) -> OpenStore:
         assert self._store is not None, "not started"
         return self._store
 
@@ -71,8 +82,8 @@ class System:
         return self._task is not None and self._task.done()
 
     def start(self) -> None:
-        """A new process: nothing is remembered but what the file and the world hold."""
-        self._store = SqliteStore.open(self.path, self.rules, lock=True, moved=self.moved, inline=True, now=self.clock.now)
+        """A new process: nothing is remembered but what its home and the world hold."""
+        self._store = self.open_store()
 
         def opened(config: CloudConfig) -> CloudDriver:
             return self.wrap_driver(self.plugin.open(config))
@@ -101,6 +112,13 @@ class System:
         await engine.clouds.close()
         await store.close()
         self._task = self._engine = self._store = None
+
+    def _open_file(self) -> SqliteStore:
+        return SqliteStore.open(self.path, self.rules, lock=True, moved=self.moved, inline=True, now=self.clock.now)
+
+    async def _lose_file(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     async def apply(self, text: str) -> None:
         """Make the documents so, as `occopus up` does."""
@@ -153,16 +171,19 @@ def _rules() -> Rules:
 
 
 async def put(store: Store, document: dict[str, Any]) -> None:
-    """Create the object, or make its spec, where it has one, what the document says."""
+    """Create the object, or make its spec, where it has one, what the document says, whoever else writes."""
     metadata = document["metadata"]
     key = Key(document["kind"], metadata.get("namespace", "default"), metadata["name"])
-    try:
-        seen = await store.get(key)
-    except errors.ObjectNotFound:
-        await store.create(document)
-        return
-    if "spec" in document:
-        await store.patch(key, {"spec": document["spec"]}, version=seen["metadata"]["resourceVersion"])
+    while True:
+        try:
+            seen = await store.get(key)
+        except errors.ObjectNotFound:
+            await store.create(document)
+            return
+        with contextlib.suppress(errors.Conflict):
+            if "spec" in document:
+                await store.patch(key, {"spec": document["spec"]}, version=seen["metadata"]["resourceVersion"])
+            return
 
 
 def condition(obj: Obj, type: str) -> str:

@@ -1,15 +1,16 @@
 """An event loop whose time is virtual: where nothing is ready it jumps to the next timer, so no test ever waits.
 
-Tests run the engine on it by `run`. Threads are waited for with time standing still; sockets and pipes of other
-processes are not (a loop cannot tell how long those would take), so tests pass in fakes of what uses them.
+Tests run the engine on it by `run`. Threads are waited for with time standing still, and so is what is done within `outside`; a
+loop cannot tell of other sockets and pipes how long they would take, so tests pass in fakes of what uses them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple
@@ -21,6 +22,8 @@ Ts = TypeVarTuple("Ts")
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 #: So many turns of the loop without time moving is a task that spins. 1,000 Instances take some 10,000 at one moment.
 _TURNS_LIMIT = 1_000_000
+#: Real seconds: nothing outside takes near as long, not even an API server on a busy machine.
+_OUTSIDE_SECONDS = 20.0
 
 
 class DeadlockError(Exception):
@@ -44,18 +47,25 @@ class Clock:
         return EPOCH + timedelta(seconds=self.seconds)
 
 
+class OutsideError(Exception):
+    """What was waited for outside of the process did not come."""
+
+
 class _Selector(selectors.DefaultSelector):
-    """Looks for what is ready; never waits, save for threads. The loop calls it once a turn."""
+    """Looks for what is ready; never waits, save for threads and the outside. The loop calls it once a turn."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
-        self.threads_busy = 0
+        self.busy = 0
         self.describe_waiting: Callable[[], str] = str
         self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(None if self.threads_busy and timeout != 0 else 0)
+        waits = self.busy > 0 and timeout != 0
+        ready = super().select(_OUTSIDE_SECONDS if waits else 0)
+        if waits and not ready:
+            raise OutsideError(f"at {self.clock.now()} nothing came within {_OUTSIDE_SECONDS:.0f} s: {self.describe_waiting()}")
         self._turns += 1
         if self._turns > _TURNS_LIMIT:
             raise LivelockError(f"{_TURNS_LIMIT} turns at {self.clock.now()}: {self.describe_waiting()}")
@@ -82,20 +92,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future = super().run_in_executor(executor, func, *args)
-        self._virtual.threads_busy += 1
+        self._virtual.busy += 1
         future.add_done_callback(self._thread_done)
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         # The last thing a run does. It waits for a thread of its own, which no executor knows.
-        self._virtual.threads_busy += 1
-        try:
+        with self.outside():
             await super().shutdown_default_executor()
+
+    @contextmanager
+    def outside(self) -> Generator[None]:
+        """See the function."""
+        self._virtual.busy += 1
+        try:
+            yield
         finally:
-            self._virtual.threads_busy -= 1
+            self._virtual.busy -= 1
 
     def _thread_done(self, _: asyncio.Future[Any]) -> None:
-        self._virtual.threads_busy -= 1
+        self._virtual.busy -= 1
 
     def _describe_waiting(self) -> str:
         frames = [(task.get_name(), task.get_stack(limit=1)) for task in asyncio.all_tasks(self)]
@@ -129,6 +145,15 @@ def _running() -> Clock:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop), "now() is asked for inside of run()"
     return loop.clock
+
+
+@contextmanager
+def outside() -> Generator[None]:
+    """Time stands still in the running loop: what is waited for within takes no virtual time."""
+    running = asyncio.get_running_loop()
+    assert isinstance(running, VirtualLoop), "outside() is entered inside of run()"
+    with running.outside():
+        yield
 
 
 def now() -> datetime:

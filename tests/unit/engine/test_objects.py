@@ -110,10 +110,21 @@ def test_children_are_found_by_the_uid_of_their_owner() -> None:
     parent = meta.Metadata(name="shop", uid="parent")
     objects.take(Changed(seen(1, ownerReferences=[owner_reference("Infrastructure", parent)])))
     objects.take(Changed(seen(2, uid="u2", name="another", ownerReferences=[owner_reference("Infrastructure", parent)])))
-    assert objects.children("parent", "Cloud") == [Key("Cloud", "default", "another"), KEY]
-    assert objects.children("parent", "Instance") == []
+    assert objects.children("parent", "Cloud") == (Key("Cloud", "default", "another"), KEY)
+    assert objects.children("parent", "Instance") == ()
     objects.take(Gone(seen(3)))
-    assert objects.children("parent", "Cloud") == [Key("Cloud", "default", "another")]
+    assert objects.children("parent", "Cloud") == (Key("Cloud", "default", "another"),)
+
+
+def test_a_child_that_changes_owners_is_found_by_the_new_one_alone() -> None:
+    objects, _ = fed()
+    first, second = meta.Metadata(name="shop", uid="first"), meta.Metadata(name="other", uid="second")
+    objects.take(Changed(seen(1, ownerReferences=[owner_reference("Infrastructure", first)])))
+    assert objects.children("first", "Cloud") == (KEY,)
+    assert objects.children("second", "Cloud") == ()
+    objects.take(Changed(seen(2, ownerReferences=[owner_reference("Infrastructure", second)])))
+    assert objects.children("first", "Cloud") == ()
+    assert objects.children("second", "Cloud") == (KEY,)
 
 
 def test_a_model_is_parsed_once_for_each_version() -> None:
