@@ -110,7 +110,11 @@ class Transient(CloudError):
 
 
 class NoCapacity(CloudError):
-    """The cloud has no room for this kind of machine now; nothing was made."""
+    """The cloud has no room for this kind of machine now; nothing was made. `fewer` says whether fewer of them might fit."""
+
+    def __init__(self, message: str, *, fewer: bool = True) -> None:
+        super().__init__(message)
+        self.fewer = fewer
 
 
 class QuotaExceeded(CloudError):

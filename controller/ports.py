@@ -147,7 +147,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One VM as its cloud shows it. `state_text` is the cloud's own word, `message` what it says of a fault."""
+    """One VM as its cloud shows it. `state_text` is the cloud's own word, `message` what it says of a fault.
+
+    One that is not `ours` does not carry the controller's id in its tags: only `describe` shows it, and nobody touches it.
+    """
 
     id: MachineId
     identity: Identity
@@ -159,6 +162,7 @@ class Machine:
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     created: datetime | None = None
     message: str = ""
+    ours: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class CloudDriver(Protocol):
     """One account on one cloud. Plain blocking code, called from threads, several calls at once.
 
     A call MUST end within `CALL_SECONDS`, or raise Transient. No call retries a mutation by itself. Only machines with
-    this driver's controller id in their tags are ever listed, described or touched.
+    this driver's controller id in their tags are ever listed or touched.
     """
 
     #: For how long after a call was sent a machine it made may still be invisible to `list`; also how long a machine
@@ -237,7 +241,11 @@ class CloudDriver(Protocol):
         ...
 
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
-        """Those of `ids` that exist, asked by id and not by tag."""
+        """Those of `ids` that exist, asked by id and not by tag; what is there without this controller's id is not `ours`.
+
+        An id that is left out is taken for one that exists no more, so where the cloud has an answer for that, it MUST have
+        been given; of an answer that is short without it raises Transient.
+        """
         ...
 
     def prepare(self, requests: Sequence[LaunchRequest]) -> Sequence[str | errors.CloudError]:

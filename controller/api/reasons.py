@@ -172,8 +172,8 @@ HELP: dict[Reason, tuple[str, str]] = {
     Reason.MACHINE_MISSING: ("The cloud does not list the machine and does not know its id any more.", "Nothing: it is replaced."),
     Reason.MACHINE_ERROR: ("The cloud says that the machine has failed.", "See the message; it is replaced."),
     Reason.MACHINE_UNKNOWN: (
-        "The cloud's answers about this machine are not clear, so nothing is done about it.",
-        "Wait; see the conditions of the Cloud.",
+        "The cloud's answers about this machine are not clear, or its tag names this controller no more: nothing is done about it.",
+        "See the message and the conditions of the Cloud; put the tag back.",
     ),
     Reason.DUPLICATE_MACHINE: (
         "Two machines carry this Instance's identity. No new ones are made meanwhile.",

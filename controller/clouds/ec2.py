@@ -17,6 +17,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller import errors
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
 
 #: Larger pages hold the interpreter's lock for too long: 1,000 instances 217 ms (measured, design section 11).
 _PAGE = 200
-#: "Up to 200 values" a filter (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html).
-_FILTER_VALUES = 200
+#: Ids of one answer that has no pages: "You cannot specify this parameter and the instance IDs parameter in the same request"
+#: (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html, of MaxResults).
+_ASKED_AT_ONCE = 100
 #: EC2 takes 1,000, advises fewer, and ends none of them where it refuses one
 #: (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html).
 _ENDED_AT_ONCE = 100
@@ -54,7 +56,7 @@ _READ_AGAIN_SECONDS = 1.0
 #: A machine that was shown with this controller's id so lately is ended without another look. Whole lists come every 29 s.
 _TRUSTED_SECONDS = 60.0
 _CONSOLE_BYTES = 64 * 1024
-_ID = re.compile(r"i-[0-9a-f]{8,17}")
+_ID = re.compile(r"\bi-[0-9a-f]{8,17}\b")
 
 #: What botocore's parsers stumble with over an answer that is none of EC2's.
 _UNREADABLE = (LookupError, ValueError, TypeError, AttributeError)
@@ -97,12 +99,30 @@ class Ec2Driver:
         return self._machines([mine] if running else [mine, {"Name": "instance-state-name", "Values": ec2_instances.NOT_RUNNING}])
 
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
-        """By a filter, in which an unknown id is no error that keeps the others."""
         known = [each for each in dict.fromkeys(ids) if _ID.fullmatch(each)]
         found: dict[MachineId, Machine] = {}
-        for chunk in _chunks(known, _FILTER_VALUES):
-            found.update((each.id, each) for each in self._machines([{"Name": "instance-id", "Values": chunk}]))
+        deadline = time.monotonic() + CALL_SECONDS
+        for chunk in _chunks(known, _ASKED_AT_ONCE):
+            found.update((each.id, each) for each in self._those(chunk, deadline))
+        self._saw(id for id, each in found.items() if each.ours)
         return found
+
+    def _those(self, ids: Sequence[MachineId], deadline: float) -> Sequence[Machine]:
+        """By id and not by a filter: of an id that EC2 does not know it says so, and an answer that lacks one proves nothing."""
+        waiting: list[MachineId] = list(ids)
+        while waiting:
+            try:
+                machines = self._shown(self._read(_named(waiting)))
+            except errors.MachineNotFound as error:
+                unknown: set[str] = set(_ID.findall(str(error)))
+                if unknown.isdisjoint(waiting) or time.monotonic() > deadline:
+                    raise errors.Transient(f"{self._access.where}: EC2 did not say which of the machines it does not know") from error
+                waiting = [each for each in waiting if each not in unknown]
+                continue
+            if lacking := set(waiting) - {each.id for each in machines}:
+                raise errors.Transient(f"{self._access.where}: the answer lacks {len(lacking)} of the machines that were asked for by id")
+            return machines
+        return ()
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         return Names(self._ask).resolve(ec2_fields.machine(spec)).written()
@@ -124,18 +144,20 @@ class Ec2Driver:
         token = ""
         while True:
             page = self._read(_page(filters, token))
-            if "Reservations" not in page:
-                raise errors.Transient(f"{self._access.where}: the answer is none of EC2's")
-            for reservation in page["Reservations"]:
-                for each in map(ec2_instances.machine, reservation.get("Instances") or ()):
-                    if each.tags.get(CONTROLLER_TAG) == self._controller_id:
-                        found[each.id] = each
+            found.update((each.id, each) for each in self._shown(page) if each.ours)
             token = page.get("NextToken") or ""
             if not token:
                 self._saw(found)
                 return list(found.values())
             if time.monotonic() > deadline:
                 raise errors.Transient(f"{self._access.where}: a list took longer than {CALL_SECONDS:.0f} s")
+
+    def _shown(self, answer: DescribeInstancesResultTypeDef) -> Sequence[Machine]:
+        """The machines of an answer, with whose they are."""
+        if "Reservations" not in answer:
+            raise errors.Transient(f"{self._access.where}: the answer is none of EC2's")
+        machines = [ec2_instances.machine(each) for some in answer["Reservations"] for each in some.get("Instances") or ()]
+        return [replace(each, ours=each.tags.get(CONTROLLER_TAG) == self._controller_id) for each in machines]
 
     # --- making -----------------------------------------------------------------------------------------------------
     def prepare(self, requests: Sequence[LaunchRequest]) -> Sequence[str | errors.CloudError]:
@@ -174,7 +196,7 @@ class Ec2Driver:
         """Those that are this controller's, each once: shown as such lately, or looked at now."""
         since = time.monotonic() - _TRUSTED_SECONDS
         unseen = [each for each in dict.fromkeys(ids) if self._seen.get(each, -math.inf) < since]
-        ours = self.describe(unseen) if unseen else {}
+        ours = {id for id, each in self.describe(unseen).items() if each.ours}
         return [each for each in dict.fromkeys(ids) if each in ours or each not in unseen]
 
     def _end(self, ids: Sequence[MachineId], deadline: float) -> dict[MachineId, errors.CloudError | None]:
@@ -257,6 +279,10 @@ def _page(filters: Sequence[FilterTypeDef], token: str) -> Callable[[Clients], D
     if token:
         return lambda each: each.ec2.describe_instances(Filters=filters, MaxResults=_PAGE, NextToken=token)
     return lambda each: each.ec2.describe_instances(Filters=filters, MaxResults=_PAGE)
+
+
+def _named(ids: Sequence[MachineId]) -> Callable[[Clients], DescribeInstancesResultTypeDef]:
+    return lambda each: each.ec2.describe_instances(InstanceIds=ids)
 
 
 def _settled(ids: Sequence[MachineId], error: errors.CloudError | None) -> Sequence[MachineId]:

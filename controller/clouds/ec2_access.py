@@ -36,8 +36,10 @@ _CONNECTIONS = 20
 _KEY = re.compile(r"[!-~]+")
 #: A host's name as DNS has it; botocore makes no client for another.
 _NAME = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-#: botocore's sessions and their loaders are not safe to use from several threads; the clients that they make are.
-_lock = threading.Lock()
+#: botocore's sessions are not safe to use from several threads; the clients that they make are. By whether the session looks for the
+#: controller's own credentials: that may take the metadata service a minute, in which Clouds with keys do not wait.
+_locks = {False: threading.Lock(), True: threading.Lock()}
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +139,18 @@ def clients(to: Access) -> Clients:
 
     Raises Denied without credentials, and whatever botocore raises.
     """
-    with _lock:
-        session: Any = _session()
-        if not to.keys and session.get_credentials() is None:
+    own = not to.keys
+    with _locks[own]:
+        session: Any = _session(own)
+        if own and session.get_credentials() is None:
             raise errors.Denied("the AWS SDK found no credentials of the controller's own")
         options: dict[str, Any] = {"region_name": to.region, "endpoint_url": to.endpoint or None, "config": _config(), **to.keys}
         return Clients(session.client("ec2", **options), session.client("sts", **options))
 
 
 @functools.cache
-def _session() -> Any:
-    """One for the process: its loader keeps the description of EC2's API for all clients."""
+def _session(own: bool) -> Any:
+    """One for the process, and another for its own credentials."""
     import boto3
     import botocore.session
 
@@ -155,9 +158,19 @@ def _session() -> Any:
     logging.getLogger("botocore").setLevel(logging.INFO)
     session: Any = botocore.session.get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
-    # The loader gives the same object to all who ask: clients made of this session see it cut.
-    ec2_description.cut(session.get_component("data_loader").load_service_model("ec2", "service-2"))
+    with _loading:
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     return boto3.Session(botocore_session=session)
+
+
+@functools.cache
+def _loader(path: str | None) -> Any:
+    """Keeps the description of EC2's API, cut: it gives the same object to all clients."""
+    from botocore import loaders
+
+    loader: Any = loaders.create_loader(path)
+    ec2_description.cut(loader.load_service_model("ec2", "service-2"))
+    return loader
 
 
 def _time(value: Any) -> datetime:

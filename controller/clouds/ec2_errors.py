@@ -24,9 +24,13 @@ _MESSAGE_LENGTH = 400
 #: The field named where nothing tells which it is.
 WHOLE = "ec2"
 
+#: Said of a wrong key, and also of a thing that is not the account's to use: "trying to use an AMI for which you do not have permissions".
+_AUTH_FAILURE = "AuthFailure"
+#: What its words hold where it is the key: "AWS was not able to validate the provided access credentials".
+_OF_KEY = re.compile(r"credential|signature|access key|token|^\W*$", re.IGNORECASE)
 #: The credentials. EC2's own words are not shown: some of them hold the key's id or the signature.
 _CREDENTIALS: dict[str, str] = {
-    "AuthFailure": "the access key is not accepted",
+    _AUTH_FAILURE: "the access key is not accepted",
     "InvalidClientTokenId": "there is no such access key",
     "InvalidAccessKeyId": "there is no such access key",
     "UnrecognizedClientException": "the access key or the session token is not accepted",
@@ -64,6 +68,8 @@ _KINDS: tuple[tuple[type[errors.CloudError], tuple[str, ...]], ...] = (
         ),
     ),
 )
+#: Of a lack of capacity: it is of the kind of machine, however few are asked for.
+_OF_KIND = ("Unsupported", "VolumeTypeNotAvailableInZone", "SpotMaxPriceTooLow")
 #: Limits that a field is over, and not the account.
 _OF_FIELD = ("TagLimitExceeded", "AttachmentLimitExceeded", "SecurityGroups*", "InvalidInterface*")
 _QUOTA = ("*LimitExceeded", "*CountExceeded", "VolumeIOPSLimit")
@@ -90,7 +96,7 @@ _FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("iamInstanceProfile", ("iaminstanceprofile", "instance profile")),
     ("instanceType", ("instancetype", "instance type")),
-    ("image", ("imageid",)),
+    ("image", ("imageid", "for image")),
     ("zone", ("availabilityzone", "availability zone")),
     ("subnet", ("subnet",)),
     ("securityGroups", ("securitygroup", "security group", "groupid")),
@@ -144,7 +150,7 @@ def answered(where: str, error: ClientError, *, mutation: bool) -> errors.CloudE
     said: Mapping[str, Any] = response.get("Error") or {}
     code, words = str(said.get("Code") or "").removeprefix("Client.").removeprefix("Server."), str(said.get("Message") or "")
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    if code in _CREDENTIALS:
+    if code in _CREDENTIALS and (code != _AUTH_FAILURE or _OF_KEY.search(words)):
         return errors.Denied(f"{code}: {_CREDENTIALS[code]}")
     kind, message = _kind(code, status), f"{code}: {_line(words)}".removesuffix(": ")
     if kind is errors.Throttled:
@@ -153,12 +159,14 @@ def answered(where: str, error: ClientError, *, mutation: bool) -> errors.CloudE
         return kind(f"{code}: {words}")  # Whole, because it may name many; it lands in no condition.
     if kind is errors.NoCapacity:
         # More sentences name the zones that have room at the moment: they would change from answer to answer.
-        return kind(message.partition(". ")[0])
+        return errors.NoCapacity(message.partition(". ")[0], fewer=not _matches(code, _OF_KIND))
     if kind is not errors.Invalid:
         return kind(f"{where}: {message}") if kind is errors.Transient else kind(message)
     field = _field(code, words)
     if mutation or field != WHOLE or _matches(code, _WRONG):
         return errors.Invalid(field, message)
+    if code == _AUTH_FAILURE:
+        return errors.Denied(message)
     return errors.Transient(f"{where}: {message}")
 
 

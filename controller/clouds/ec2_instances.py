@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ _STATES = {
 }
 #: EC2's words for all the others. One that EC2 adds is in whole lists alone.
 NOT_RUNNING = [word for word, state in _STATES.items() if state is not MachineState.RUNNING]
+#: Without tags, whatever the account's defaults or the image say: an instance that shows its tags in its metadata may have none with a
+#: "/" in their keys, as all of ours (https://github.com/aws/karpenter-provider-aws/pull/7012).
+_METADATA = {"HttpEndpoint": "enabled", "InstanceMetadataTags": "disabled"}
 _ENDING = (MachineState.SHUTTING_DOWN, MachineState.TERMINATED)
 _UP = (MachineState.PENDING, MachineState.RUNNING)
 
@@ -54,7 +58,7 @@ def parameters(request: LaunchRequest, controller_id: str) -> dict[str, Any]:
         "ImageId": wanted.image.id,
         "InstanceType": wanted.instance_type,
         "Placement": {"AvailabilityZone": wanted.zone},
-        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": wanted.imds.lower()},
+        "MetadataOptions": {**_METADATA, "HttpTokens": wanted.imds.lower()},
         "TagSpecifications": [{"ResourceType": each, "Tags": listed} for each in ("instance", "volume")],
         **_network(wanted),
     }
@@ -126,15 +130,18 @@ def launched(answer: Mapping[str, Any], request: LaunchRequest) -> Launched:
     """The machines of an answer, by index. Raises Transient where it is none, TokenSpent where they are not all there any more.
 
     MinCount is MaxCount, so a first answer has as many as were asked for; one to the same request later may lack those that
-    ended.
+    ended. The token says which batch they are, whatever their tags show: those may come late, and be taken away.
     """
-    found = sorted((machine(each) for each in answer.get("Instances") or ()), key=lambda each: each.identity.index)
+    shown = map(machine, answer.get("Instances") or ())
+    found = sorted(
+        (replace(each, identity=Identity(request.batch_id, each.identity.index)) for each in shown), key=lambda each: each.identity
+    )
     if not found:
         raise errors.Transient("EC2 answered the launch without a machine")
     ended = [each.id for each in found if each.state in _ENDING]
     if ended:
         raise errors.TokenSpent(f"{', '.join(ended)} of this token has ended")
-    if [each.identity for each in found] != [Identity(request.batch_id, index) for index in range(len(request.names))]:
+    if [each.identity.index for each in found] != list(range(len(request.names))):
         raise errors.TokenSpent(f"this token names {len(found)} machines, and not the {len(request.names)} of this launch")
     return tuple(found)
 

@@ -42,7 +42,7 @@ class Names:
                 "subnet": Ec2Subnet(id=subnet.get("SubnetId")),
                 "zone": subnet.get("AvailabilityZone"),
                 "security_groups": tuple(Ec2SecurityGroup(id=each) for each in groups),
-                "root_volume": _root_volume(wanted, image.get("RootDeviceName", "")),
+                "root_volume": _root_volume(wanted, image),
             }
         )
 
@@ -117,16 +117,23 @@ class Names:
         _one("keyName", f"key pair {name}", [each for each in found if each.get("KeyName") == name], str)
 
 
-def _root_volume(wanted: Ec2Machine, device: str) -> Ec2RootVolume | None:
-    """With the device that the image boots from: a launch names a volume by it."""
+def _root_volume(wanted: Ec2Machine, image: ImageTypeDef) -> Ec2RootVolume | None:
+    """With the device that the image boots from: a launch names a volume by it.
+
+    Also where nothing is wanted of it: a launch that does not name it leaves it to the image whether it ends with the machine.
+    """
+    device = image.get("RootDeviceName", "")
     for each in wanted.volumes:
         if each.device == device:
             raise errors.Invalid("volumes", f"{device} is the image's root volume: see rootVolume")
-    if wanted.root_volume is None:
-        return None
-    if not device or wanted.root_volume.device not in (None, device):
-        raise errors.Invalid("rootVolume", f"the image boots from {device or 'no volume of its own'}, not from {wanted.root_volume.device}")
-    return wanted.root_volume.model_copy(update={"device": device})
+    own = [each["Ebs"] for each in image.get("BlockDeviceMappings") or () if each.get("DeviceName") == device and "Ebs" in each]
+    if wanted.root_volume is None and not own:
+        return None  # It boots from no volume.
+    root = wanted.root_volume or Ec2RootVolume()
+    if not device or root.device not in (None, device):
+        raise errors.Invalid("rootVolume", f"the image boots from {device or 'no volume of its own'}, not from {root.device}")
+    size = root.size_gib or next((each.get("VolumeSize") for each in own), None)
+    return root.model_copy(update={"device": device, "size_gib": size})
 
 
 def _filters(*each: tuple[str, Sequence[str]]) -> list[FilterTypeDef]:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ class LocalDriver:
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
         with self._disk():
             self._observe(ids)
-            return {MachineId(record["id"]): _machine(record) for record in self._records(ids) if not record["closed"]}
+            shown = [replace(_machine(record), ours=self._is_ours(record)) for record in self._every(ids) if not record["closed"]]
+            return {each.id: each for each in shown}
 
     def console(self, id: MachineId) -> str:
         with self._disk():
@@ -309,8 +311,14 @@ class LocalDriver:
 
     def _records(self, ids: Sequence[str]) -> Sequence[records.Record]:
         """Those of `ids` that exist and are this controller's, each once."""
+        return [record for record in self._every(ids) if self._is_ours(record)]
+
+    def _every(self, ids: Sequence[str]) -> Sequence[records.Record]:
         known = (self._read(id) for id in dict.fromkeys(ids) if directories.is_machine_id(id))
-        return [record for record in known if record is not None and record["tags"].get(CONTROLLER_TAG) == self._controller_id]
+        return [record for record in known if record is not None]
+
+    def _is_ours(self, record: records.Record) -> bool:
+        return record["tags"].get(CONTROLLER_TAG) == self._controller_id
 
     @contextlib.contextmanager
     def _disk(self) -> Generator[None]:

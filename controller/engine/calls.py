@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from controller import errors
 from controller.engine import metrics
 from controller.engine.limiter import Limiter
+from controller.engine.turns import Turns
 from controller.ports import Account, Limit, T, Threads
 
 #: What changes something has a bucket of its own; all reads of a cloud share one.
@@ -19,16 +20,18 @@ _READ = "read"
 
 
 class Calls:
-    """See the module. `reserve` is for launches, which take their turn before they are committed."""
+    """See the module. Launches take their turn before they are committed: `turns`."""
 
     def __init__(self, account: Account, threads: Threads, limits: Mapping[str, Sequence[Limit]]) -> None:
         self._account = account
         self._threads = threads
         self._limiter = Limiter(limits)
+        self.turns = Turns(self._limiter, metrics.limiter_seconds.labels(account.kind, "create").observe)
 
     async def __call__(self, action: str, call: Callable[[], T], *, weight: float = 1.0, machines: int = 1) -> T:
         """Wait for the turn, then make one call that counts as `weight` calls for so many machines. Raises CloudError and nothing else."""
-        wait = self.reserve(action, calls=weight, machines=machines)
+        wait = self._limiter.reserve(_bucket(action), _now(), calls=weight, machines=machines)
+        metrics.limiter_seconds.labels(self._account.kind, action).observe(wait)
         if wait > 0:
             await asyncio.sleep(wait)
         return await self.admitted(action, call)
@@ -40,16 +43,6 @@ class Calls:
         except errors.Throttled:
             self.throttled(action)
             raise
-
-    def reserve(self, action: str, *, calls: float = 1.0, machines: int = 1) -> float:
-        """Take a turn; the seconds until it has come."""
-        wait = self._limiter.reserve(_bucket(action), _now(), calls=calls, machines=machines)
-        metrics.limiter_seconds.labels(self._account.kind, action).observe(wait)
-        return wait
-
-    def give_back(self, action: str, *, machines: int = 1) -> None:
-        """A turn that was taken is not used."""
-        self._limiter.give_back(_bucket(action), machines=machines)
 
     def throttled(self, action: str) -> None:
         """The cloud asked to slow down, in the answer to one of several requests."""

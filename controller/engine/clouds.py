@@ -93,7 +93,7 @@ class Clouds:
         self._concern: tuple[object, ...] = ()
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
         self._batches: tuple[tuple[int, ...], frozenset[str]] = ((-1,), frozenset())
-        self._around = Surroundings(threads, now, self._expected, self.launched, self._wake_identity, wake, self._moved)
+        self._around = Surroundings(threads, now, self._recorded_in, self._owns, self.launched, self._wake_identity, wake, self._moved)
         objects.listen(self._index)
 
     def binding(self, key: Key) -> Binding | None:
@@ -143,7 +143,7 @@ class Clouds:
                 (account, machine)
                 for account, inventory in sorted(self._inventories.items(), key=lambda each: str(each[0]))
                 for machine in sorted(inventory.machines.values(), key=lambda each: each.id)
-                if machine.state is not MachineState.TERMINATED and machine.identity not in self._instances
+                if machine.ours and machine.state is not MachineState.TERMINATED and machine.identity not in self._instances
             )
             self._suspects = (versions, found)
         return self._suspects[1]
@@ -182,8 +182,17 @@ class Clouds:
             self.died.put_nowait(error)
 
     # --- what the inventories are given
-    def _expected(self, account: Account) -> set[MachineId]:
-        return {id for key in self._here(account) for id in self._recorded.get(key, {}).values()}
+    def _recorded_in(self, account: Account) -> dict[MachineId, Identity]:
+        """Which Instance has recorded an id; of an id that two have recorded the one of the lesser identity."""
+        found = [each for key in self._here(account) for each in self._recorded.get(key, {}).items()]
+        return {id: identity for identity, id in sorted(found, reverse=True)}
+
+    def _owns(self, identity: Identity, id: MachineId) -> bool:
+        """Whether there is an Instance of that identity that has recorded that machine, or none."""
+        if identity not in self._instances:
+            return False
+        own = next((each[identity] for each in self._recorded.values() if identity in each), id)
+        return own == id
 
     def _here(self, account: Account) -> set[Key]:
         return {key for key, binding in self._bindings.items() if binding.inventory.account == account}

@@ -77,6 +77,15 @@ Reconcile = Callable[["Engine", Key], Awaitable[float | None]]
 Wakes = Callable[[Objects, Obj | None, Obj | None], Iterator[Wake]]
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The least number of machines for which a place had no room: when that was seen last, and until when it is remembered."""
+
+    size: int
+    at: float
+    until: float
+
+
 @dataclass(slots=True)
 class Memory:
     """What this process observed itself do; losing it costs a repetition of idempotent calls and nothing else."""
@@ -84,6 +93,7 @@ class Memory:
     acts: dict[str, Acts] = field(default_factory=dict[str, Acts])
     avoided: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     halved: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict[tuple[str, str], tuple[int, float]])
+    refused: dict[tuple[str, str], Refused] = field(default_factory=dict[tuple[str, str], Refused])
     cached: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller import errors
@@ -28,16 +28,18 @@ SLOWEST_SECONDS = 13.0
 _QUIET_SECONDS = 600.0
 #: A list every so many seconds is enough while machines are on their way and nothing has moved for some seconds …
 _WAITING_SECONDS, _WAITING_AFTER_SECONDS = 2.0, 5.0
-#: … or while many are.
-_MANY, _MANY_SECONDS = 20, 3.0
+#: … or where it shows many: its cost is by the machine.
+_MANY, _MANY_SECONDS = 40, 3.0
 #: A list that takes long (a large account costs a second of CPU) takes no more than this part of the time.
 _BUSY_PART = 0.25
 #: How many machines a page of a list holds, for the count of calls that a list is (design section 6: pages of 100 to 200).
 PAGE = 200
-#: While so many machines run, more than one page, lists may leave them out …
+#: While more machines than these run, more than one page, lists may leave them out …
 _WORTH_LEAVING_OUT = PAGE
-#: … but one that began so long after a whole one: with the next one and `CONFIRM_AFTER` an absent machine is known within 60 s.
-_WHOLE_AFTER = timedelta(seconds=29.0 - 1.1 * SLOWEST_SECONDS)
+#: … but one each so many seconds: with the next one and `CONFIRM_AFTER` an absent machine is known within 60 s.
+_WHOLE_SECONDS = 29.0
+#: How long a list may lack a machine that it has not shown yet before that is asked for by id.
+_SHOWN_AFTER = timedelta(seconds=10)
 #: Two NotFound answers so far apart mean that the id is gone (design section 5, rule 5).
 CONFIRM_AFTER = timedelta(seconds=30)
 _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineState.STOPPING})
@@ -45,7 +47,9 @@ _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineSt
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an inventory is given: threads and clock, which ids Instances have recorded, which launches may live, and whom to wake.
+    """What an inventory is given: threads and clock, what Instances have recorded, which launches may live, and whom to wake.
+
+    `recorded` has the Instance of each id, and `owns` says whether there is an Instance of an identity that has no other machine.
 
     `moved` is told of each change of the whole, and whether it is one that everybody on the account waits for: the first list,
     or the first good one after a failure.
@@ -53,7 +57,8 @@ class Surroundings:
 
     threads: Threads
     now: Now
-    expected: Callable[[Account], Set[MachineId]]
+    recorded: Callable[[Account], Mapping[MachineId, Identity]]
+    owns: Callable[[Identity, MachineId], bool]
     launched: Callable[[Account], Set[Identity]]
     wake: Callable[[Identity], None]
     wake_key: Callable[[Key], None]
@@ -75,6 +80,7 @@ class Inventory:
         self._by_identity: dict[Identity, tuple[Machine, ...]] = {}
         self._not_found: dict[MachineId, list[datetime]] = {}
         self._first_seen: dict[MachineId, datetime] = {}
+        self._lacking: dict[MachineId, datetime] = {}
         self.calls = Calls(account, around.threads, driver.limits)
         self._around = around
         self._moved_at = 0.0
@@ -137,7 +143,7 @@ class Inventory:
 
     async def poll(self) -> None:
         """One list, and one question about the ids it lacks."""
-        begun = self._around.now()
+        begun, recorded = self._around.now(), self._around.recorded(self.account)
         self._hurry.clear()
         whole = self._whole(begun)
         if whole:
@@ -146,7 +152,8 @@ class Inventory:
             machines = await (self._list() if whole else self._list_changes())
             # What was known not to run and is shown no more in a list of changes runs now, most likely.
             started = set[MachineId]() if whole else self.machines.keys() - machines.keys()
-            machines |= await self._ask_missing(machines, started, begun)
+            asked = await self._ask_missing(self._missing(recorded.keys() - machines.keys(), begun) | started, begun)
+            machines |= {id: each for id, each in asked.items() if each.ours or id in recorded}
             if unseen := started - machines.keys():
                 # One answer that lacks them proves nothing; a whole list does.
                 machines |= {id: self.machines[id] for id in unseen}
@@ -156,13 +163,35 @@ class Inventory:
         except errors.CloudError as error:
             self._failed(error)
             return
-        self._take(machines, begun, whole=whole)
+        self._take({id: self._recognised(each, recorded) for id, each in machines.items()}, begun, whole=whole)
+
+    def _recognised(self, machine: Machine, recorded: Mapping[MachineId, Identity]) -> Machine:
+        """The machine as that of the Instance that has recorded its id, where its tags name no better one: somebody changed them."""
+        identity = recorded.get(machine.id)
+        if identity is None or identity == machine.identity or self._around.owns(machine.identity, machine.id):
+            return machine
+        return replace(machine, identity=identity)
 
     def _whole(self, now: datetime) -> bool:
         """Whether the next list has to show everything."""
-        if self._wants_whole or self.listed is None or self.trouble is not None or now - self.listed >= _WHOLE_AFTER:
+        if self._wants_whole or self.listed is None or self.trouble is not None or not self._leaves_out():
             return True
-        return sum(1 for each in self.machines.values() if each.state is MachineState.RUNNING) <= _WORTH_LEAVING_OUT
+        return now - self.listed >= timedelta(seconds=_WHOLE_SECONDS - 1.1 * self._longest_pause())
+
+    def _leaves_out(self) -> bool:
+        """Whether so many run that lists leave them out."""
+        return self._running() > _WORTH_LEAVING_OUT
+
+    def _running(self) -> int:
+        return sum(1 for each in self.machines.values() if each.state is MachineState.RUNNING)
+
+    def _longest_pause(self) -> float:
+        """How long after the next list the one after it comes at the latest, if that is within `_WHOLE_SECONDS`."""
+        quiet = asyncio.get_running_loop().time() - self._moved_at + _WHOLE_SECONDS
+        return max(_MANY_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS), self._busy_seconds())
+
+    def _busy_seconds(self) -> float:
+        return min(self._took / _BUSY_PART, SLOWEST_SECONDS)
 
     async def _list(self) -> dict[MachineId, Machine]:
         return await self.calls("list", lambda: _by_id(self.driver.list()), weight=1 + len(self.machines) / PAGE)
@@ -173,9 +202,15 @@ class Inventory:
         pages = 1 + (len(self.machines) - len(running)) / PAGE
         return running | await self.calls("list", lambda: _by_id(self.driver.list(running=False)), weight=pages)
 
-    async def _ask_missing(self, machines: dict[MachineId, Machine], started: Set[MachineId], begun: datetime) -> dict[MachineId, Machine]:
-        """What is there, by id, of those that Instances have recorded and of those that may have started."""
-        missing = sorted((self._around.expected(self.account) - machines.keys()) | started)
+    def _missing(self, ids: Set[MachineId], now: datetime) -> Set[MachineId]:
+        """Those of the recorded ids which no list shows that are worth asking for: a machine just made shows up by itself."""
+        self._lacking = {id: self._lacking.get(id, now) for id in ids}
+        known = self.machines.keys() | self._not_found.keys()
+        return {id for id, since in self._lacking.items() if id in known or now - since >= _SHOWN_AFTER}
+
+    async def _ask_missing(self, ids: Set[MachineId], begun: datetime) -> dict[MachineId, Machine]:
+        """What is there, by id, of those that the list lacks."""
+        missing = sorted(ids)
         found: dict[MachineId, Machine] = {}
         if missing:
             found = await self.calls("describe", lambda: _by_id(self.driver.describe(missing).values()), weight=1 + len(missing) / PAGE)
@@ -238,12 +273,14 @@ class Inventory:
     async def _pause(self, started: float) -> None:
         loop = asyncio.get_running_loop()
         quiet = loop.time() - self._moved_at
-        moving = len(self._waiters) + len(self._not_found) + sum(1 for each in self.machines.values() if each.state in _MOVING)
-        pace = _MANY_SECONDS if moving > _MANY else _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS
+        shown = len(self.machines) - (self._running() if self._leaves_out() else 0)
+        fastest = _MANY_SECONDS if shown > _MANY else FASTEST_SECONDS
+        pace = max(fastest, _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS)
+        moving = self._waiters or self._not_found or any(each.state in _MOVING for each in self.machines.values())
         seconds = pace if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
-        busy = min(self._took / _BUSY_PART, SLOWEST_SECONDS)
+        busy = self._busy_seconds()
         seconds = max(seconds, busy) * random.uniform(0.9, 1.1)
-        earliest = started + max((pace if moving > _MANY else FASTEST_SECONDS) * 0.9, busy)
+        earliest = started + max(fastest * 0.9, busy)
         try:
             async with asyncio.timeout_at(loop.time() + seconds):
                 await self._hurry.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,9 +19,10 @@ from controller.api import meta
 from controller.api.instance import Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine import request
-from controller.engine.calls import Calls
 from controller.engine.clouds import Binding, Clouds, cloud_key, identity_of
+from controller.engine.denials import ASKS_SECONDS, Denials, group_of
 from controller.engine.objects import Objects
+from controller.engine.turns import Turns, Wish
 from controller.logs import bound
 from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Obj, Renderer
 from controller.reconcilers.instance.observed import Attempt, Sent
@@ -28,8 +30,6 @@ from controller.reconcilers.instance.observed import Attempt, Sent
 log = logging.getLogger(__name__)
 
 MAY_NOT_ACT = "this process may not act for its store: its lock was lost, or the state file was copied or moved (see --moved)"
-#: For how long a turn that has come waits for its Instance.
-TURN_KEPT_SECONDS = 10.0
 #: What each refusal means for the launch. Nothing was made in any of these cases (contract of CloudDriver.create).
 _REFUSED: dict[type[errors.CloudError], Reason] = {
     errors.NoCapacity: Reason.NO_CAPACITY,
@@ -56,15 +56,6 @@ class Parts:
     wake: Callable[[Key], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """When it comes, on the loop's clock; whose it is of and for how many machines."""
-
-    at: float
-    calls: Calls
-    machines: int
-
-
 class Launcher:
     """One attempt per Instance at a time."""
 
@@ -72,19 +63,22 @@ class Launcher:
         self._parts = parts
         self._attempts: dict[str, Attempt] = {}
         self._reserved: dict[Account, set[Identity]] = {}
-        #: When the turn of a launch within the account's rate comes, on the loop's clock.
-        self._turns: dict[str, _Turn] = {}
+        #: Where each Instance that waits has asked for its turn within an account's rate.
+        self._asked: dict[str, Turns] = {}
+        self._denials = Denials(self._driver, parts.wake)
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def attempt(self, uid: str) -> Attempt:
-        return self._attempts.get(uid, Attempt())
+        found = self._attempts.get(uid, Attempt())
+        denied = found.sent is Sent.BEHIND or (found.sent is Sent.UNKNOWN and found.reason is Reason.DENIED)
+        # Allowed by now, or to be asked by other credentials: that is due at once.
+        return replace(found, sent=Sent.PACED, after=timedelta(0)) if denied and not self._denials.stands(uid) else found
 
     def forget(self, uid: str) -> None:
         """The Instance has gone, or what came of its launch is in its status."""
         self._attempts.pop(uid, None)
-        turn = self._turns.pop(uid, None)
-        if turn is not None:
-            turn.calls.give_back("create", machines=turn.machines)
+        self._denials.forget(uid)
+        self._leave(uid)
 
     def room(self, account: Account, limit: int) -> int:
         """How many more machines keep within `Cloud.spec.maxInstances`, those on their way counted."""
@@ -105,7 +99,7 @@ class Launcher:
         """
         key = Key("Instance", instance.metadata.namespace, instance.metadata.name)
         uid = instance.metadata.uid
-        if not self._has_turn(instance, binding):
+        if self._is_behind(instance) or not self._has_turn(instance, binding):
             return
         account, identities = binding.inventory.account, _identities(instance)
         # Reserved before the first await, so that launches prepared at once do not pass the limit together.
@@ -118,12 +112,12 @@ class Launcher:
             await self._record(key, recorded(launch))
         except request.NotNow as missing:
             reserved -= identities
-            binding.inventory.calls.give_back("create", machines=len(identities))
+            binding.inventory.calls.turns.give_back(machines=len(identities))
             self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now())
             return
         except Exception:
             reserved -= identities
-            binding.inventory.calls.give_back("create", machines=len(identities))
+            binding.inventory.calls.turns.give_back(machines=len(identities))
             raise
         # From here on the record counts (`Clouds.launched`); of later members once they have it.
         reserved.discard(identity_of(instance))
@@ -135,7 +129,7 @@ class Launcher:
         if recorded is None:
             raise ValueError("resend needs a recorded launch")
         uid = instance.metadata.uid
-        if not self._has_turn(instance, binding):
+        if self._is_behind(instance) or not self._has_turn(instance, binding):
             return
         try:
             again = replace(await self._build(instance, binding), fence=recorded.fence)
@@ -147,19 +141,46 @@ class Launcher:
             return
         self._send(instance, binding, again)
 
+    def _is_behind(self, instance: Instance) -> bool:
+        """Whether another launch that is denied asks again for this one too."""
+        uid = instance.metadata.uid
+        why = self._denials.waits(instance, _now())
+        if why:
+            self._leave(uid)
+            again = timedelta(seconds=random.uniform(ASKS_SECONDS, 2 * ASKS_SECONDS))
+            behind = Attempt(Sent.BEHIND, Reason.DENIED, why, at=self._parts.now(), tries=self.attempt(uid).tries, after=again)
+            self._attempts[uid] = behind
+        return bool(why)
+
     def _has_turn(self, instance: Instance, binding: Binding) -> bool:
         """Whether the launch's turn has come; a turn is taken before the launch is committed, and asked for once."""
-        uid, now = instance.metadata.uid, asyncio.get_running_loop().time()
-        turn, calls, size = self._turns.get(uid), binding.inventory.calls, instance.spec.batch.size
-        if turn is None or now - turn.at > TURN_KEPT_SECONDS or turn.calls is not calls:
-            # A turn that was missed is gone: those of a fleet that was held back would all be taken at once.
-            turn = self._turns[uid] = _Turn(now + calls.reserve("create", machines=size), calls, size)
-        wait = turn.at - now
+        uid, turns = instance.metadata.uid, binding.inventory.calls.turns
+        if self._asked.get(uid) is not turns:
+            self._leave(uid)
+            self._asked[uid] = turns
+        key = Key("Instance", instance.metadata.namespace, instance.metadata.name)
+        wait = turns.ask(Wish(uid, group_of(instance), instance.spec.batch.size, lambda: self._come(uid, key)))
         if wait > 0:
             self._attempts[uid] = replace(self.attempt(uid), sent=Sent.PACED, at=self._parts.now(), after=timedelta(seconds=wait))
             return False
-        del self._turns[uid]
+        del self._asked[uid]
         return True
+
+    def _come(self, uid: str, key: Key) -> None:
+        """The turn has come, before or after it was thought to."""
+        attempt = self._attempts.get(uid)
+        if attempt is not None and attempt.sent is Sent.PACED:
+            self._attempts[uid] = replace(attempt, after=timedelta(0))
+        self._parts.wake(key)
+
+    def _leave(self, uid: str) -> None:
+        asked = self._asked.pop(uid, None)
+        if asked is not None:
+            asked.forget(uid)
+
+    def _driver(self, cloud: Key) -> object | None:
+        binding = self._parts.clouds.binding(cloud)
+        return binding.driver if binding is not None else None
 
     async def drain(self, seconds: float) -> None:
         """Let calls that are on their way end, for so long at most; what is cut off is repeated by the next process."""
@@ -250,6 +271,7 @@ class Launcher:
             outcome = await self._outcome(binding, prepared)
         attempt = _attempt(outcome, instance.spec.batch.size)
         self._attempts[uid] = replace(attempt, at=now(), tries=self.attempt(uid).tries + 1)
+        self._learn(instance, binding, outcome)
         binding.inventory.hurry()
         identities = _identities(instance)
         for identity in sorted(identities):
@@ -257,6 +279,16 @@ class Launcher:
             if key is not None:
                 self._parts.wake(key)
         self._reserved.get(binding.inventory.account, set()).difference_update(identities)
+
+    def _learn(self, instance: Instance, binding: Binding, outcome: Launched | errors.CloudError) -> None:
+        """What the answer means for other launches."""
+        if isinstance(outcome, errors.Denied) and binding.driver is self._driver(cloud_key(instance)):
+            self._denials.denied(instance, str(outcome), _now())
+        elif not isinstance(outcome, errors.Denied | errors.Throttled | errors.Transient):
+            self._denials.allowed(instance)
+        if isinstance(outcome, (errors.Denied, *_REFUSED)):
+            # Nothing was made: what EC2 counts by machines is not used.
+            binding.inventory.calls.turns.give_back(calls=0, machines=instance.spec.batch.size)
 
     async def _outcome(self, binding: Binding, prepared: LaunchRequest) -> Launched | errors.CloudError:
         try:
@@ -291,12 +323,17 @@ def _attempt(outcome: Launched | errors.CloudError, size: int) -> Attempt:
         return Attempt(machine=outcome[0], batch=outcome)
     refused = _REFUSED.get(type(outcome))
     if refused is not None:
-        return Attempt(Sent.REFUSED, refused, str(outcome))
+        fewer = not isinstance(outcome, errors.NoCapacity) or outcome.fewer
+        return Attempt(Sent.REFUSED, refused, str(outcome), fewer=fewer)
     again = _AGAIN.get(type(outcome))
     if again is not None:
         after = outcome.after_seconds if isinstance(outcome, errors.Throttled) else None
         return Attempt(Sent.UNKNOWN, again, str(outcome), after=timedelta(seconds=after or 0.0))
     return Attempt(Sent.MISMATCH, Reason.LAUNCHING, str(outcome))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _reason(error: errors.CloudError) -> Reason:

@@ -38,6 +38,15 @@ class Pace:
         self.tokens -= number
         return max(0.0, -self.tokens / self._rate)
 
+    def wait(self, number: float, now: float) -> float:
+        """The seconds until so many tokens are there, of which none is taken."""
+        self._refill(now)
+        return max(0.0, (number - self.tokens) / self._rate)
+
+    def turn(self, number: float, now: float) -> float:
+        """The seconds until so many may be taken: what the bucket never holds is taken when it is full."""
+        return self.wait(min(number, self._capacity), now)
+
     def give_back(self, number: float) -> None:
         """What was taken is not used."""
         self.tokens = min(self._capacity, self.tokens + number)
@@ -79,6 +88,14 @@ class Limiter:
     def reserve(self, action: str, now: float, *, calls: float = 1.0, machines: int = 1) -> float:
         """Take a turn; the seconds until it has come. What has no limit has its turn at once."""
         return max((each.take(machines if each.limit.per_machine else calls, now) for each in self._paces.get(action, ())), default=0.0)
+
+    def wait(self, action: str, now: float, *, calls: float = 1.0, machines: int = 1) -> float:
+        """The seconds until a turn could be taken; it is not."""
+        return max((each.turn(machines if each.limit.per_machine else calls, now) for each in self._paces.get(action, ())), default=0.0)
+
+    def backlog(self, action: str, now: float, *, calls: float, machines: int) -> float:
+        """The seconds until so much as waits could all be done."""
+        return max((each.wait(machines if each.limit.per_machine else calls, now) for each in self._paces.get(action, ())), default=0.0)
 
     def give_back(self, action: str, *, calls: float = 1.0, machines: int = 1) -> None:
         """A turn that was taken is not used."""

@@ -137,12 +137,12 @@ def test_a_restarted_controller_finds_all(cloud: CloudUnderTest, driver: CloudDr
     assert other.identity() == driver.identity()
 
 
-def test_another_controllers_machine_is_not_listed_described_or_touched(cloud: CloudUnderTest, driver: CloudDriver) -> None:
+def test_another_controllers_machine_is_not_listed_or_touched_and_by_id_not_ours(cloud: CloudUnderTest, driver: CloudDriver) -> None:
     theirs = cloud.open("theirs")
     (machine,) = cloud.launch(theirs, controller_id="theirs")
     cloud.wait_for(theirs, [machine.id], MachineState.RUNNING)
     assert driver.list() == []
-    assert driver.describe([machine.id]) == {}
+    assert [(each.id, each.ours) for each in driver.describe([machine.id]).values()] == [(machine.id, False)]
     assert driver.delete([machine.id]) == [None]
     driver.close("batch-1", "")
     with pytest.raises(errors.MachineNotFound):
@@ -154,7 +154,7 @@ def test_describe_knows_what_exists(cloud: CloudUnderTest, driver: CloudDriver) 
     (machine,) = cloud.launch(driver)
     assert driver.describe([]) == {}
     found = driver.describe([_STRANGE_ID, machine.id])
-    assert {id: each.identity for id, each in found.items()} == {machine.id: machine.identity}
+    assert {id: (each.identity, each.ours) for id, each in found.items()} == {machine.id: (machine.identity, True)}
 
 
 def test_console(cloud: CloudUnderTest, driver: CloudDriver) -> None:

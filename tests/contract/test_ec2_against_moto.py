@@ -53,7 +53,7 @@ def _look(instance: dict[str, Any]) -> dict[str, object]:
     look["tags"] = _tags(instance)
     look["zone"] = instance["Placement"]["AvailabilityZone"]
     look["devices"] = [each["DeviceName"] for each in instance.get("BlockDeviceMappings", ())]
-    look["options"] = [options.get(each) for each in ("HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint")]
+    look["options"] = [options.get(each) for each in ("HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint", "InstanceMetadataTags")]
     look["interfaces"] = [[each["GroupName"] for each in one["Groups"]] for one in instance.get("NetworkInterfaces", ())]
     look["reason"] = instance.get("StateReason", {}).get("Code") or None
     return look
@@ -130,6 +130,14 @@ def _placed(side: Side) -> object:
     return _looks(side, InstanceIds=side.ids(1, Placement={"AvailabilityZone": "eu-west-1b"}))
 
 
+def _root_volume(side: Side) -> object:
+    """The launch has a say in the volume that the image boots from."""
+    device = side.catalogue.images[0].root_device
+    mapping = {"DeviceName": device, "Ebs": {"VolumeSize": 20, "DeleteOnTermination": False}}
+    (instance,) = side.listed(InstanceIds=side.ids(1, BlockDeviceMappings=[mapping]))
+    return [(each["DeviceName"], each["Ebs"]["DeleteOnTermination"]) for each in instance["BlockDeviceMappings"]]
+
+
 def _interface(public: bool) -> Script:
     def script(side: Side) -> object:
         face = {"DeviceIndex": 0, "SubnetId": side.catalogue.subnets[1].id, "Groups": [side.catalogue.groups[1].id]}
@@ -192,6 +200,8 @@ _AGREE: dict[str, Script] = {
     ),
     "none": lambda side: _looks(side),
     "options": lambda side: _looks(side, InstanceIds=side.ids(1, MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 2})),
+    "options-tags": lambda side: _looks(side, InstanceIds=side.ids(1, MetadataOptions={"InstanceMetadataTags": "enabled"})),
+    "root-volume": _root_volume,
     "spot": lambda side: _looks(side, InstanceIds=side.ids(1, InstanceMarketOptions={"MarketType": "spot"})),
     "key": lambda side: _looks(side, InstanceIds=side.ids(1, KeyName="admin")),
     "zone": _placed,

@@ -1,4 +1,4 @@
-"""The whole launch and end protocol against a world that hangs, fails, loses, delays and kills on purpose.
+"""The whole launch and end protocol against a world that hangs, fails, loses, delays, repeats and kills on purpose.
 
 Hypothesis draws what users, the cloud and fate do to a running system in virtual time, on a cloud with tokens that makes alike machines
 by one call and on one with fences. Whatever came: never two machines of one identity, never one before what it depends on, at the end as
@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from controller import errors
 from controller.api.group import InstanceGroup
 from controller.engine import inventory
+from controller.ports import T
 from controller.reconcilers.instancegroup import plan as group_plan
+from tests.crash.injector import MUTATING, FaultyStore
 from tests.simulated.world import Settings, SimulatedMachine
 from tests.system.documents import chain
 from tests.system.rig import Rig, play, steady
@@ -96,6 +98,42 @@ def _hang(action: str, seconds: int) -> Deed:
     return deed
 
 
+class _Shaky:
+    """A gate of the store whose next writes fail, before or after they are done."""
+
+    def __init__(self) -> None:
+        self.coming: list[bool] = []
+
+    async def call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        if name not in MUTATING or not self.coming:
+            return await do()
+        if self.coming.pop():
+            await do()
+        raise errors.Unavailable("the store does not answer")
+
+    def blocking(self, name: str, do: Callable[[], T]) -> T:
+        return do()
+
+
+def _shake(coming: list[bool]) -> Deed:
+    async def deed(rig: Rig) -> None:
+        gate = _Shaky()
+        gate.coming = coming.copy()
+        rig.wrap_store = lambda store: FaultyStore(store, gate)
+        await rig.restart()
+
+    return deed
+
+
+def _stray(action: str, seconds: int, lost: bool) -> Deed:
+    """Within the settling time of the cloud, which is how late a call may be done."""
+
+    async def deed(rig: Rig) -> None:
+        rig.stray(action, seconds, lost=lost)
+
+    return deed
+
+
 def _lag(seconds: int) -> Deed:
     async def deed(rig: Rig) -> None:
         rig.world.settings.lag_seconds = seconds
@@ -122,7 +160,9 @@ DEEDS = st.one_of(
     *(LOST, REFUSED, FULL),
     st.builds(_empty_list, st.integers(1, 3)),
     st.builds(_hang, st.sampled_from(("create", "delete", "list")), st.sampled_from((5, 25))),
+    st.builds(_stray, st.sampled_from(("create", "delete", "prepare", "close")), st.sampled_from((1, 12, 25)), st.booleans()),
     st.builds(_lag, st.sampled_from((0, 2, 10))),
+    st.builds(_shake, st.lists(st.booleans(), min_size=1, max_size=12)),
     st.just(_crash),
 )
 #: What is done, and how long after the one before.
@@ -145,6 +185,7 @@ async def _live_through(rig: Rig, story: list[tuple[float, Deed]], manners: Sett
         await deed(rig)
     rig.world.faults.clear()
     rig.world.answers.clear()
+    rig.before.clear()
     manners.lag_seconds = 2.0
     await rig.wait(lambda: rig.ready() and _as_wanted(rig), 7200)
     _in_order(rig)

@@ -86,7 +86,7 @@ class SimulatedCloud:
         return [each for each in self._one("list", "", self._list) if running or each.state is not MachineState.RUNNING]
 
     def _list(self) -> Sequence[Machine]:
-        machines = list(self._world.visible(self._account, self._controller_id))
+        machines = list(self._visible())
         return self._world.answers.pop(0)(machines) if self._world.answers else machines
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +101,9 @@ class SimulatedCloud:
 
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
         asked = frozenset(ids)
-        return self._one("describe", "", lambda: {each.id: each for each in self._visible() if each.id in asked})
+        return self._one(
+            "describe", "", lambda: {each.id: each for each in self._world.visible(self._account, self._controller_id) if each.id in asked}
+        )
 
     def console(self, id: MachineId) -> str:
         return self._one("console", id, lambda: self._console(id))
@@ -113,7 +115,8 @@ class SimulatedCloud:
         return f"{machine.name} booted with {len(machine.user_data)} bytes of user data\n"
 
     def _visible(self) -> Sequence[Machine]:
-        return tuple(self._world.visible(self._account, self._controller_id))
+        """This controller's."""
+        return tuple(each for each in self._world.visible(self._account, self._controller_id) if each.ours)
 
     # --- making -----------------------------------------------------------------------------------------------------
     def prepare(self, requests: Sequence[LaunchRequest]) -> Sequence[str | errors.CloudError]:

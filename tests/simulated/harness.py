@@ -125,13 +125,13 @@ class System:
         for document in self.documents(list(yaml.safe_load_all(text))):
             await put(self.store, document)
 
-    async def wait(self, holds: Callable[[], bool], seconds: float = 3600.0) -> None:
-        """Let time pass until it holds."""
+    async def wait(self, holds: Callable[[], bool], seconds: float = 3600.0, *, every: float = 0.5) -> None:
+        """Let time pass until it holds; it is asked every so many seconds."""
         until = self.clock() + seconds
         while not holds():
             assert not self.died, self._task.exception() if self._task else None
             assert self.clock() < until, f"not within {seconds} s:\n{self.picture()}"
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(every)
 
     def ready(self, name: str = "shop") -> bool:
         """Whether the newest spec of the Infrastructure is Ready."""

@@ -1,7 +1,8 @@
 """The whole system in virtual time with its objects on a real API server: the Kubernetes home, a namespace for each system.
 
-Time stands still while the API server is asked, and until its watch has told of what was written, so that a run is the same
-whatever the server and its machine take. The server dates objects by its own clock; what is read of them has the virtual one's.
+Time stands still while the API server is asked, and until its watch has told of what was written, so that a run takes the same
+time whatever the server and its machine take. What is told of several kinds at one moment may come in another order each time: a
+roll-up more or less. The server dates objects by its own clock; what is read of them has the virtual one's.
 Its garbage collector works in real time, and nothing here waits for it.
 """
 

@@ -13,7 +13,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Any
@@ -285,13 +285,13 @@ class World:
             machine.ended = machine.ending + self.settings.terminating_seconds
 
     def visible(self, account: tuple[str, str], controller_id: str) -> Iterator[Machine]:
-        """What the cloud shows of this controller's machines now, which is how they were a lag ago."""
+        """What the cloud shows of the account's machines now, which is how they were a lag ago; and which are this controller's."""
         now = self.clock()
         then = now - self.settings.lag_seconds
         for machine in self.machines.values():
             hidden = machine.visible > now or then >= min(machine.ended + self.settings.shown_seconds, machine.forgotten)
-            if machine.account == account and machine.tags.get(CONTROLLER_TAG) == controller_id and not hidden:
-                yield machine.shown(then, self.epoch)
+            if machine.account == account and not hidden:
+                yield replace(machine.shown(then, self.epoch), ours=machine.tags.get(CONTROLLER_TAG) == controller_id)
 
     # --- oracles ----------------------------------------------------------------------------------------------------
     def at_address(self, address: str) -> SimulatedMachine | None:

@@ -86,6 +86,15 @@ class Held(BaseException):
         self.seconds = seconds
 
 
+class Strayed(BaseException):
+    """Raised before a call that the network delivers once more so much later; with `lost` that is the only time, and the caller hears
+    nothing. `Rig` does it."""
+
+    def __init__(self, seconds: float, *, lost: bool) -> None:
+        super().__init__(seconds, lost)
+        self.seconds, self.lost = seconds, lost
+
+
 def guarded(plain: CloudPlugin, before: Callable[[CloudConfig, str], None]) -> CloudPlugin:
     """The plugin, its Clouds with credentials, `before` done before every call of its drivers."""
 
@@ -101,4 +110,4 @@ def rules() -> Rules:
     return Rules((guarded(plugin(World(lambda: 0.0)), lambda config, action: None),))
 
 
-__all__ = ["Before", "Held", "guarded", "rules"]
+__all__ = ["Before", "Held", "Strayed", "guarded", "rules"]

@@ -7,6 +7,7 @@ that no Instance claims. Tests that make foreign or unclaimed machines on purpos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ class Rig(System):
 
         self.before[account, action] = wait
 
+    def stray(self, action: str, seconds: float, *, lost: bool, account: str = "a1") -> None:
+        """Let the next call of this action be delivered once more so much later, or then alone and unanswered."""
+
+        def once() -> None:
+            if not self._waited:
+                del self.before[account, action]
+                raise clouds.Strayed(seconds, lost=lost)
+
+        self.before[account, action] = once
+
     def _before_call(self, config: CloudConfig, action: str) -> None:
         if "credentials" in config.spec and config.secret.get("password") != self.password:
             raise errors.Denied("the password is wrong")
@@ -96,9 +107,22 @@ class Rig(System):
             return call()
         except clouds.Held as held:
             await asyncio.sleep(min(held.seconds, 1e9))
+        except clouds.Strayed as strayed:
+            asyncio.get_running_loop().call_later(strayed.seconds, self._deliver, call)
+            if strayed.lost:
+                raise errors.Transient("no answer") from None
         self._waited = True
         try:
             return call()
+        finally:
+            self._waited = False
+
+    def _deliver(self, call: Callable[[], Any]) -> None:
+        """Whoever asked has gone."""
+        self._waited = True
+        try:
+            with contextlib.suppress(errors.CloudError):
+                call()
         finally:
             self._waited = False
 

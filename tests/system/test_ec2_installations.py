@@ -123,7 +123,7 @@ def test_foreign_machines_are_never_touched(tmp_path: Path) -> None:
     play(tmp_path, main)
 
 
-def test_a_machine_that_was_given_to_another_controller_is_replaced_and_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_was_given_to_another_controller_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tag was changed: it is no more ours, whatever the object says."""
 
     async def main(rig: Ec2Rig) -> None:
@@ -134,8 +134,13 @@ def test_a_machine_that_was_given_to_another_controller_is_replaced_and_not_ende
         given.tags = {**given.tags, CONTROLLER_TAG: ANOTHER}
         # What was shown as ours within a minute is ended without another look.
         await rig.let_pass(61)
+        rig.left.add(given.id)
         await rig.delete("Infrastructure", "shop")
-        await rig.wait(rig.gone, 300)
+        await rig.until("Instance", "shop-app-0", "MachineUnknown", seconds=120)
+        await rig.let_pass(200)
+        assert ids(rig.world.live()) == {given.id}
+        await rig.patch("Instance", "shop-app-0", {"metadata": {"annotations": {"occopus.io/abandon": given.id}}})
+        await rig.wait(rig.gone, 60)
         assert ids(rig.world.live()) == {given.id}
         assert given.id not in _ended(rig)
 
@@ -215,3 +220,48 @@ def test_a_backup_without_an_id_waits_for_its_machines_and_makes_none(tmp_path: 
         assert rig.obj("Infrastructure", "shop")["metadata"]["uid"] != old
 
     assert len(play(tmp_path, main).made()) == 4
+
+
+@pytest.mark.parametrize("other", [pytest.param("aaa", id="before it by name"), pytest.param("zzz", id="after it by name")])
+def test_a_backup_claims_its_machines_beside_another_cloud_of_the_account(tmp_path: Path, other: str) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(cloud(), cloud(other), template("app"), infrastructure(service("app", scaling={"min": 3}), id="shop-1"))
+        await rig.wait(lambda: rig.ready() and rig.why("Cloud", other) == "Ready", 300)
+        await rig.let_pass(60)
+        before = ids(rig.world.live())
+        await _restore(rig, [each for each in await _backup(rig) if each["kind"] in ALONE])
+        await rig.wait(lambda: rig.ready() and len(rig.instances()) == 3, 300)
+        await rig.unchanged(120)
+        assert ids(rig.world.live()) == before
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
+def test_machines_on_an_account_that_the_template_does_not_name_are_told_of(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(cloud(), template("app"), infrastructure(service("app", scaling={"min": 3}), id="shop-1"))
+        await rig.wait(rig.ready, 300)
+        await rig.let_pass(60)
+        before = ids(rig.world.live())
+        # In the backup the template names a Cloud of another region.
+        objects = [each for each in await _backup(rig) if each["kind"] in ALONE]
+        moved = next(each for each in objects if each["kind"] == "InstanceTemplate")
+        moved["spec"]["implementations"][0]["cloudRef"]["name"] = "elsewhere"
+        there = next(each for each in objects if each["kind"] == "Cloud")
+        other = {
+            **there,
+            "metadata": {**there["metadata"], "name": "elsewhere"},
+            "spec": {"ec2": {**there["spec"]["ec2"], "region": "eu-west-3"}},
+        }
+        await _restore(rig, [other, *objects])
+        await rig.until("InstanceGroup", "shop-app", "Unclaimed", seconds=120)
+        await rig.let_pass(60)
+        assert "no implementation of InstanceTemplate app names a Cloud" in rig.said("InstanceGroup", "shop-app")[2]
+        await rig.unchanged(200)
+        await rig.patch(
+            "InstanceTemplate", "app", {"spec": {"implementations": [{**moved["spec"]["implementations"][0], "cloudRef": {"name": "sim"}}]}}
+        )
+        await rig.wait(lambda: rig.ready() and len(rig.instances()) == 3, 300)
+        assert ids(rig.world.live()) == before
+
+    assert len(play(tmp_path, main).made()) == 3

@@ -99,6 +99,31 @@ def test_a_list_that_fails_freezes_and_thaws(tmp_path: Path, error: errors.Cloud
     assert len(play(tmp_path, main).made()) == 5
 
 
+_NOBODY = b"""<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">
+<requestId>r</requestId><reservationSet/></DescribeInstancesResponse>"""
+
+
+def test_answers_that_show_nothing_even_to_questions_by_id_freeze_and_thaw(tmp_path: Path) -> None:
+    """EC2 names an id that it does not know: an answer that only lacks it is no proof."""
+
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(*alone(5))
+        await rig.wait(rig.ready, 120)
+        await rig.let_pass(120)
+        rig.meet = lambda heard: Response(200, _NOBODY) if heard.action == "DescribeInstances" else None
+        await rig.until("Cloud", "sim", "CloudUnreachable", seconds=60)
+        assert "lacks 5 of the machines that were asked for by id" in rig.said("Cloud", "sim")[2]
+        await rig.unchanged(600)
+        await rig.restart()
+        await rig.unchanged(300)
+        rig.meet = lambda heard: None
+        await rig.until("Cloud", "sim", "Ready", seconds=30)
+        await rig.unchanged(200)
+        assert rig.ready()
+
+    assert len(play(tmp_path, main).made()) == 5
+
+
 LATER: dict[str, Reply] = {
     "dropped": Dropped(),
     "expired": Response(400, b"<Response><Errors><Error><Code>InvalidNextToken</Code><Message>no</Message></Error></Errors></Response>"),

@@ -107,6 +107,22 @@ def test_instances_that_cannot_be_launched_yet_take_no_turn_from_others(tmp_path
     play(tmp_path, main, steady(limits=RATED))
 
 
+def test_a_service_that_comes_is_served_next_whatever_waits(tmp_path: Path) -> None:
+    """A hundred different machines of one service take fifty seconds; one of another's is not behind them."""
+
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(maxInstances=1000), template("app", READS_ITSELF), template("web", READS_ITSELF))
+        await rig.make(infrastructure(service("app", scaling={"min": 100})))
+        await rig.wait(lambda: rig.calls("create") >= BURST)
+        await rig.make(infrastructure(service("web", scaling={"min": 5}), name="other"))
+        await rig.wait(lambda: bool(rig.live("web")), 4)
+        await rig.wait(lambda: len(rig.live("web")) == 5, 7)
+        assert len(rig.live()) < 30
+        await rig.wait(lambda: len(rig.live()) == 100, 60)
+
+    play(tmp_path, main, steady(limits=RATED))
+
+
 def test_a_launch_is_not_sent_if_the_right_to_act_is_lost_while_it_is_written(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.crash()

@@ -47,9 +47,13 @@ def plan(o: Observed) -> Plan:
 
 
 def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
-    due = tuple(machine.id for machine in live if machine.state not in ENDING)
+    due = tuple(machine.id for machine in live if machine.ours and machine.state not in ENDING)
     asked = o.acts.terminated
     stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS)
+    others = [each for each in live if not each.ours and each.state not in ENDING]
+    if others and not due:
+        way_out = f"; or give it up by the annotation {meta.ABANDON}={others[0].id}"
+        return Plan((), steps.going(o, Reason.MACHINE_UNKNOWN, steps.not_ours(others[0]) + way_out))
     if not due:
         return Plan((), stand, o.now + TERMINATE_AGAIN)  # the list that shows it ended wakes it before
     if asked is not None and o.now < asked + TERMINATE_AGAIN:

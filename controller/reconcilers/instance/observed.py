@@ -29,6 +29,7 @@ class Sent(Enum):
     MISMATCH = "the same call cannot be made again: find by tag, then burnt"
     HELD = "nothing was sent: something is missing first"
     PACED = "nothing was sent: its turn within the account's rate has not come"
+    BEHIND = "nothing was sent: launches of its kind are denied, and another one asks again for all"
 
 
 class First(Enum):
@@ -51,7 +52,7 @@ class Attempt:
     """The launcher's last word on this Instance.
 
     `at` is when, `machine` what was made and `batch` that of all members, `tries` how often in a row the cloud put the call
-    off, `after` how long it wants to be left alone, or how far the turn is.
+    off, `after` how long it wants to be left alone, or how far the turn is; `fewer` that of a refused batch a smaller one might fit.
     """
 
     sent: Sent = Sent.NO
@@ -62,6 +63,7 @@ class Attempt:
     at: datetime | None = None
     tries: int = 0
     after: timedelta = timedelta(0)
+    fewer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class CloudView:
-    """The Cloud of the Instance, as far as it matters here."""
+    """The Cloud of the Instance, as far as it matters here; `unasked` while this process has just begun and asked it nothing."""
 
     exists: bool = False
     ready: bool = False
@@ -96,6 +98,7 @@ class CloudView:
     settle: timedelta = timedelta(seconds=120)
     room: bool = True
     limit: int = 0
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,12 +56,17 @@ def _unsent(o: Observed) -> Plan:
         return _lost_before(o)
     if o.first is not First.OWN:
         return _unsent_member(o)
+    if _still_denied(o):
+        return Plan((), steps.silent())
     held = _held_back(o)
     if held is not None:
         return Plan((), held)
     if o.attempt.sent is Sent.PACED:
         due = _turn(o)
         return Plan((), _paced(o, launched=None), due) if o.now < due else Plan((Launch(),), steps.silent())
+    if o.attempt.sent is Sent.BEHIND:
+        due = _turn(o)
+        return Plan((), _behind(o, launched=None), due) if o.now < due else Plan((Launch(),), steps.silent())
     if o.attempt.sent is Sent.HELD and o.attempt.reason is not None:
         again = o.now + timedelta(seconds=5)
         due = (o.attempt.at or o.now) + timedelta(seconds=5)
@@ -99,6 +104,16 @@ def _paced(o: Observed, *, launched: bool | None) -> Stand:
     return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
 
 
+def _behind(o: Observed, *, launched: bool | None) -> Stand:
+    return steps.waiting(o.attempt.reason or Reason.DENIED, o.attempt.message, launched=launched)
+
+
+def _still_denied(o: Observed) -> bool:
+    """Whether an earlier process was denied the launch, and this one has asked nothing yet: by what is said one asks for all."""
+    said = condition(o.instance.status.conditions, "Launched")
+    return o.cloud.unasked and said is not None and said.status == "False" and said.reason == Reason.DENIED.value
+
+
 def _held_back(o: Observed) -> Stand | None:
     """Why nothing may be launched now; rules in the order in which a user wants to hear them."""
     if not o.owner.exists or o.owner.going:
@@ -132,6 +147,8 @@ def _sent(o: Observed) -> Plan:
 def _outcome_unknown(o: Observed) -> Plan:
     if o.first is not First.OWN:
         return _outcome_of_batch_unknown(o)
+    if _still_denied(o):
+        return Plan((), steps.silent())
     launching = steps.waiting(Reason.LAUNCHING, steps.LAUNCHING, launched=False)
     match o.attempt.sent:
         case Sent.IN_FLIGHT:
@@ -151,7 +168,9 @@ def _outcome_unknown(o: Observed) -> Plan:
             return Plan((Resend(),), stand) if o.now >= due else Plan((), stand, due)
         case Sent.PACED if o.now < (due := _turn(o)):
             return Plan((), _paced(o, launched=False), due)
-        case Sent.NO | Sent.HELD | Sent.PACED:
+        case Sent.BEHIND if o.cloud.ready and o.now < (due := _turn(o)):
+            return Plan((), _behind(o, launched=False), due)
+        case Sent.NO | Sent.HELD | Sent.PACED | Sent.BEHIND:
             if not o.cloud.ready:
                 return Plan((), _unusable(o))
             return Plan((Resend(),), launching)
@@ -163,7 +182,7 @@ def _outcome_of_batch_unknown(o: Observed) -> Plan:
         return Plan((), steps.lost(o.attempt.reason or Reason.CLOUD_INVALID, o.attempt.message))
     if o.attempt.sent is Sent.MISMATCH or o.first in LEFT_ALONE:
         return _find_by_tag(o)
-    if o.attempt.sent is Sent.UNKNOWN and o.attempt.reason is not None:
+    if o.attempt.sent in (Sent.UNKNOWN, Sent.BEHIND) and o.attempt.reason is not None:
         return Plan((), steps.waiting(o.attempt.reason, o.attempt.message, launched=False))
     return Plan((), steps.silent())
 
@@ -201,6 +220,8 @@ def _with_machine(o: Observed, machine: Machine) -> Plan:
     if others:
         ids = ", ".join(sorted(each.id for each in (*others, machine)))
         return Plan((), steps.failing("Unknown", Reason.DUPLICATE_MACHINE, f"machines {ids} carry the same identity", machine))
+    if not machine.ours and machine.state not in ending.ENDING:
+        return Plan((), steps.failing("Unknown", Reason.MACHINE_UNKNOWN, steps.not_ours(machine), machine))
     match machine.state:
         case MachineState.RUNNING:
             return _running(o, machine)

@@ -123,7 +123,8 @@ def _cloud(engine: Engine, instance: Instance, binding: Binding | None) -> Cloud
     if binding is None:
         said = meta.condition(cloud.status.conditions, "Ready")
         frozen = said is not None and said.status == "False"
-        return CloudView(exists=True, message=said.message if said is not None and frozen else "the account was not asked yet")
+        message = said.message if said is not None and frozen else "the account was not asked yet"
+        return CloudView(exists=True, message=message, unasked=not frozen)
     trouble = binding.inventory.trouble
     return CloudView(
         exists=True,
@@ -132,6 +133,7 @@ def _cloud(engine: Engine, instance: Instance, binding: Binding | None) -> Cloud
         settle=timedelta(seconds=binding.driver.settle_seconds),
         room=instance.status.launch is not None or engine.launcher.has_room(instance, binding, cloud.spec.max_instances),
         limit=cloud.spec.max_instances,
+        unasked=trouble is None and binding.inventory.listed is None,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.api.reasons import Reason
-from controller.ports import Machine, MachineId
+from controller.ports import CONTROLLER_TAG, Machine, MachineId
 from controller.reconcilers.instance import observed
 from controller.reconcilers.instance.observed import Observed
 
@@ -83,6 +83,11 @@ class Plan:
 
 def of(machine: Machine, said: str) -> str:
     return f"{said}: {machine.message}" if machine.message else said
+
+
+def not_ours(machine: Machine) -> str:
+    """Of one whose id is recorded and which may not be touched."""
+    return f"machine {machine.id} is there, but its tag {CONTROLLER_TAG} does not name this controller: put the tag back"
 
 
 def keep(o: Observed) -> Stand:

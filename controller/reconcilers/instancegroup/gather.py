@@ -20,8 +20,8 @@ from controller.api.template import Health, Implementation, InstanceTemplate
 from controller.context import references
 from controller.engine import clouds, request
 from controller.engine.clouds import cloud_key
-from controller.engine.engine import Engine
-from controller.ports import Account, Key, Machine, RenderRequest
+from controller.engine.engine import Engine, Refused
+from controller.ports import Account, Identity, Key, RenderRequest
 from controller.reconcilers import graph
 from controller.reconcilers.graph import Problem
 from controller.reconcilers.infrastructure.plan import group_name, recorded_edges
@@ -30,6 +30,9 @@ from controller.reconcilers.instancegroup.plan import Dependency, Hold, Observed
 
 #: For how long an implementation is passed over after the cloud had no room or quota for it (reference, section 4).
 AVOID_SECONDS = 180.0
+#: For how long after a lack of room for one machine more are tried by one again: longer than the longest back-off, so that it is
+#: asked by one each time.
+NONE_SECONDS = 600.0
 #: The most machines of one batch (design section 6).
 MOST = 100
 #: For how long a cloud's answer to `resolve` is used again.
@@ -72,6 +75,8 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Making
         most=makings.most if makings is not None else 1,
         room=makings.room if makings is not None else 0,
         launched=engine.clouds.batches(),
+        narrow=makings.implementation.name if makings is not None and _refused(engine, group, makings.implementation) is not None else "",
+        full=frozenset(name for (uid, name), each in engine.memory.refused.items() if uid == group.metadata.uid and each.size == 1),
         another=_another(engine, group),
     )
     return observed, makings
@@ -147,7 +152,9 @@ def _bounds(engine: Engine, group: InstanceGroup, chosen: Implementation, text: 
         return 1, 0
     alike = not references.reads(text, group.spec.template_ref.name).instance
     halved, _ = engine.memory.halved.get((group.metadata.uid, chosen.name), (MOST, 0.0))
-    most = min(MOST, binding.driver.most_per_call, halved) if alike else 1
+    refused = _refused(engine, group, chosen)
+    fitting = max(1, refused.size // 2) if refused is not None else MOST
+    most = min(MOST, binding.driver.most_per_call, halved, fitting) if alike else 1
     return most, engine.launcher.room(binding.inventory.account, cloud.spec.max_instances)
 
 
@@ -195,14 +202,38 @@ def _remember_refusals(engine: Engine, group: InstanceGroup, instances: tuple[In
     memory, now = engine.memory, engine.ports.now().timestamp()
     memory.avoided = {place: until for place, until in memory.avoided.items() if until > now}
     memory.halved = {place: kept for place, kept in memory.halved.items() if kept[1] > now}
+    memory.refused = {place: kept for place, kept in memory.refused.items() if kept.until > now}
     for each in instances:
-        if failed(each) not in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED):
+        place = (group.metadata.uid, each.spec.implementation.name)
+        kept = memory.refused.get(place)
+        if kept is not None and _fits(each, kept):
+            # There is room again where there was none.
+            del memory.refused[place]
+            memory.avoided.pop(place, None)
+        if each.metadata.deleting or failed(each) not in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID):
             continue
-        place, size = (group.metadata.uid, each.spec.implementation.name), each.spec.batch.size
+        size = each.spec.batch.size if failed(each) is not Reason.CLOUD_INVALID and _fewer_may_fit(engine, each) else 1
         if size == 1:
             memory.avoided.setdefault(place, now + AVOID_SECONDS)
-        else:
-            memory.halved[place] = (min(size // 2, memory.halved.get(place, (size, 0.0))[0]), now + AVOID_SECONDS)
+        least = min(size, kept.size) if kept is not None else size
+        memory.refused[place] = Refused(least, now, now + (NONE_SECONDS if least == 1 else AVOID_SECONDS))
+
+
+def _refused(engine: Engine, group: InstanceGroup, implementation: Implementation) -> Refused | None:
+    return engine.memory.refused.get((group.metadata.uid, implementation.name))
+
+
+def _fits(instance: Instance, refused: Refused) -> bool:
+    """Whether as many as were refused were made since."""
+    launch, machine = instance.status.launch, instance.status.machine
+    return machine is not None and launch is not None and instance.spec.batch.size >= refused.size and launch.time.timestamp() >= refused.at
+
+
+def _fewer_may_fit(engine: Engine, instance: Instance) -> bool:
+    """Whether the refusal of the Instance's batch says nothing of a smaller one; what an earlier process was told is forgotten."""
+    key = engine.clouds.instance(Identity(instance.spec.batch.id, 0))
+    first = engine.objects.model(key, Instance) if key is not None else None
+    return first is None or engine.launcher.attempt(first.metadata.uid).fewer
 
 
 def _another(engine: Engine, group: InstanceGroup) -> bool:
@@ -308,8 +339,8 @@ def _unclaimed(engine: Engine, group: InstanceGroup) -> tuple[Unclaimed, ...]:
         identity = tags.get(clouds.INFRASTRUCTURE_ID_TAG, "")
         own = identity == group.spec.infrastructure.id
         if own or (tags.get(clouds.INFRASTRUCTURE_TAG) == group.spec.infrastructure.name and not _alive(engine, identity)):
-            cloud = _cloud_of(engine, account, machine)
-            found.append(Unclaimed(machine, cloud, engine.sweep.sure(account, machine.id), "" if own else identity))
+            sure = engine.sweep.sure(account, machine.id)
+            found.append(Unclaimed(machine, _clouds_of(engine, group, account), sure, "" if own else identity))
     return tuple(found)
 
 
@@ -318,9 +349,17 @@ def _alive(engine: Engine, identity: str) -> bool:
     return any(identity in (each["spec"].get("id"), each["metadata"]["uid"]) for each in engine.objects.list("Infrastructure"))
 
 
-def _cloud_of(engine: Engine, account: Account, machine: Machine) -> str:
-    bound = [key.name for key, binding in engine.clouds.bindings() if binding.inventory.account == account]
-    return bound[0] if bound else ""
+def _clouds_of(engine: Engine, group: InstanceGroup, account: Account) -> tuple[str, ...]:
+    """The Clouds of the account that the group's template names."""
+    key = Key("InstanceTemplate", group.metadata.namespace, group.spec.template_ref.name)
+    template = engine.objects.model(key, InstanceTemplate)
+    named = {each.cloud_ref.name for each in template.spec.implementations} if template is not None else set[str]()
+    bound = {
+        key.name
+        for key, each in engine.clouds.bindings()
+        if key.namespace == group.metadata.namespace and each.inventory.account == account
+    }
+    return tuple(sorted(named & bound))
 
 
 def _duplicates(engine: Engine, instances: tuple[Instance, ...]) -> set[Any]:

@@ -35,7 +35,7 @@ ENDED = BURNT | {Reason.MACHINE_ENDED}
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_MOST = timedelta(minutes=5)
 #: Refusals that say nothing of fewer machines, or of another implementation.
-_FULL = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED})
+_FULL = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID})
 #: A group in which nothing failed for so long, beyond the time its machines have to start, starts its back-off anew.
 BACK_OFF_FORGOTTEN = timedelta(minutes=10)
 #: At most this part of a group, and at least one, is replaced at once (design section 5, rule 8).
@@ -54,12 +54,13 @@ class Hold:
 class Unclaimed:
     """A machine with this group's infrastructure and service in its tags, that no Instance claims.
 
-    `sure` once it is old enough and was missed twice against live lists (rule 7): then it is claimed. `cloud` is the Cloud
-    it was seen on, `stranger` the identity in its tags where that is not this Infrastructure's.
+    `sure` once it is old enough and was missed twice against live lists (rule 7): then it is claimed. `clouds` are the Clouds of its
+    account that implementations of the template name; there may be none. `stranger` is the identity in its tags where that is not
+    this Infrastructure's.
     """
 
     machine: Machine
-    cloud: str
+    clouds: tuple[str, ...]
     sure: bool = False
     stranger: str = ""
 
@@ -81,7 +82,8 @@ class Observed:
     revision; `stale` names Instances whose inputs are no longer so; `in_doubt` says why nothing may be destroyed.
     `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
-    which any machine is listed; `another` that an implementation is left which was not refused lately.
+    which any machine is listed; `another` that an implementation is left which was not refused lately. `narrow` is the implementation
+    that new Instances would be of, if its Cloud had no room lately for as many as were asked for; `full` are all that had none for one.
     """
 
     group: InstanceGroup
@@ -100,6 +102,12 @@ class Observed:
     room: int = 0
     launched: frozenset[str] = frozenset()
     another: bool = False
+    narrow: str = ""
+    full: frozenset[str] = frozenset()
+
+    def is_asked(self, instance: Instance) -> bool:
+        """Whether its machine is still to come from the narrow implementation, or was refused by it."""
+        return instance.spec.implementation.name == self.narrow and instance.status.machine is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +244,8 @@ def _steady(o: Observed) -> Plan:
     going = {each.metadata.name for each in surplus}
     replacing = _replacing(o, tuple(each for each in live if each.metadata.name not in going))
     deficit = want - (len(live) - len(surplus) - len(replacing.now))
-    creating, hold = _creating(o, deficit, replacing.now)
+    gone = {each.metadata.name for each in (*surplus, *replacing.now)}
+    creating, hold = _creating(o, deficit, replacing.now, tuple(each for each in live if each.metadata.name not in gone))
     actions: list[Action] = [
         *(Delete(each.metadata.name, Reason.SCALING, f"{len(live)} machines, {want} wanted") for each in surplus),
         *(Delete(each.metadata.name, *_why(each)) for each in replacing.now),
@@ -254,8 +263,10 @@ def _surplus(o: Observed, live: tuple[Instance, ...], want: int) -> tuple[Instan
     return tuple(order[: len(live) - want])
 
 
-def _creating(o: Observed, deficit: int, replaced: tuple[Instance, ...]) -> tuple[tuple[Action, ...], Hold | None]:
-    sure = {each.machine.identity: each for each in reversed(o.unclaimed) if each.sure and not each.stranger}
+def _creating(
+    o: Observed, deficit: int, replaced: tuple[Instance, ...], kept: tuple[Instance, ...]
+) -> tuple[tuple[Action, ...], Hold | None]:
+    sure = {each.machine.identity: each for each in reversed(o.unclaimed) if each.sure and each.clouds and not each.stranger}
     claims = tuple(Claim(sure[identity]) for identity in sorted(sure))
     if o.unclaimed or o.duplicates:
         return claims, _held(o)
@@ -264,9 +275,15 @@ def _creating(o: Observed, deficit: int, replaced: tuple[Instance, ...]) -> tupl
     hold = _held(o)
     if hold is not None:
         return (), hold
+    sizes = batches.sizes(deficit, o.most, o.room)
+    if o.narrow:
+        # What the cloud says of one batch is heard before the next is made.
+        sizes = () if any(map(o.is_asked, kept)) else sizes[:1]
+    if not sizes:
+        return (), None
     # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
     stands_in = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED)
-    return (Create(batches.sizes(deficit, o.most, o.room), stands_in[:deficit]),), None
+    return (Create(sizes, stands_in[: sum(sizes)]),), None
 
 
 def _held(o: Observed) -> Hold | None:
@@ -292,6 +309,15 @@ def _unclaimed(o: Observed) -> Hold:
             f"{len(o.unclaimed)} machines of an Infrastructure of this name exist under the identity {', '.join(strangers)}; "
             f"an Infrastructure created with spec.id: {strangers[0]} claims them",
         )
+    elsewhere = [each for each in o.unclaimed if not each.clouds]
+    if elsewhere and o.hold is not None and o.hold.reason is Reason.TEMPLATE_NOT_FOUND:
+        return o.hold
+    if elsewhere:
+        return Hold(
+            Reason.UNCLAIMED,
+            f"{len(elsewhere)} machines of this service, {elsewhere[0].machine.id} for one, are on an account of which no implementation "
+            f"of InstanceTemplate {o.group.spec.template_ref.name} names a Cloud: add one, and they are claimed",
+        )
     return Hold(Reason.UNCLAIMED, f"{len(o.unclaimed)} machines of this service have no Instance yet; they are claimed first")
 
 
@@ -305,7 +331,8 @@ def _replacing(o: Observed, live: tuple[Instance, ...]) -> _Replacing:
 
 def _other_way(o: Observed, instance: Instance) -> bool:
     """Whether its successor is asked for in another way: in a smaller batch, or by the next implementation."""
-    return failed(instance) in _FULL and (instance.spec.batch.size > 1 or o.another)
+    smaller = instance.spec.batch.size > 1 and instance.spec.implementation.name not in o.full
+    return failed(instance) in _FULL and (smaller or o.another)
 
 
 def _in_turn(o: Observed, failing: tuple[Instance, ...]) -> _Replacing:
@@ -394,7 +421,8 @@ def _ending(o: Observed) -> Plan:
 
 def _progress(o: Observed, live: tuple[Instance, ...], deficit: int, shrinking: bool) -> Hold | None:
     if deficit > 0 or shrinking:
-        return Hold(Reason.SCALING, f"{len(live)} machines, {wanted(o.group)} wanted")
+        step = f"; implementation {o.narrow} had no room for all, and is asked for some at a time" if o.narrow else ""
+        return Hold(Reason.SCALING, f"{len(live)} machines, {wanted(o.group)} wanted{step}")
     coming = sorted((each for each in live if not ready(each)), key=lambda each: each.spec.index)
     if coming:
         return Hold(Reason.RECONCILING, f"{coming[0].metadata.name}: {_why(coming[0])[1] or 'not seen yet'}")

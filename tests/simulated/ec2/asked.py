@@ -39,6 +39,8 @@ class Behaviour:
     mutations_lag: bool = False
     #: Whether a client token is spent when the first of its machines has ended; else when all have. EC2 does not say.
     first_end_spends_token: bool = False
+    #: What the account's default says of a launch that does not: whether the metadata of its machines show their tags.
+    metadata_tags: str = "disabled"
     #: What running machines answer at their own port, by id, in place of what the World says of their health.
     pages: dict[str, Page] = field(default_factory=dict[str, Page])
 

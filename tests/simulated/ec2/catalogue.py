@@ -15,7 +15,10 @@ _TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 
 @dataclass(slots=True)
 class Image:
-    """`owner` is an account id; `alias` is amazon or aws-marketplace, or empty."""
+    """`owner` is an account id; `alias` is amazon or aws-marketplace, or empty. Without a `root_device` it boots from no volume.
+
+    `keeps_root`: the volume that it boots from outlives the machine, unless the launch says otherwise.
+    """
 
     id: str
     name: str
@@ -26,6 +29,8 @@ class Image:
     architecture: str = "x86_64"
     state: str = "available"
     root_device: str = "/dev/xvda"
+    root_gib: int = 8
+    keeps_root: bool = False
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
 

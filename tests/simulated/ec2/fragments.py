@@ -95,7 +95,8 @@ def _instance(machine: SimulatedMachine, at: float, asked: Asked, tags: dict[str
         _profile(launch, asked),
         "<ebsOptimized>false</ebsOptimized><enaSupport>true</enaSupport>",
         f"<metadataOptions><state>applied</state>{element('httpTokens', launch.http_tokens)}"
-        f"{element('httpPutResponseHopLimit', launch.hop_limit)}{element('httpEndpoint', launch.endpoint)}</metadataOptions>",
+        f"{element('httpPutResponseHopLimit', launch.hop_limit)}{element('httpEndpoint', launch.endpoint)}"
+        f"{element('instanceMetadataTags', launch.metadata_tags)}</metadataOptions>",
     ]
     return "".join(parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 
 from controller.ports import Identity, LaunchRequest
@@ -20,6 +21,7 @@ from tests.simulated.world import SimulatedMachine
 BATCH_TAG = "occopus.io/batch"
 USER_DATA_LIMIT_BYTES = 16 * 1024
 TOKEN_LIMIT = 64
+_SHOWN_KEY = re.compile(r"[0-9a-zA-Z\-_+=,.@:]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Launch:
     volumes: tuple[Volume, ...] = ()
     spot: bool = False
     http_tokens: str = "optional"
+    metadata_tags: str = "disabled"
     hop_limit: int = 1
     endpoint: str = "enabled"
 
@@ -131,6 +134,7 @@ def _wanted(asked: Asked) -> Wanted:
         volumes=_volumes(fields, image),
         spot=fields.text("InstanceMarketOptions.MarketType") == "spot",
         http_tokens=fields.text("MetadataOptions.HttpTokens", "optional"),
+        metadata_tags=_metadata_tags(asked),
         hop_limit=int(fields.text("MetadataOptions.HttpPutResponseHopLimit", "1")),
         endpoint=fields.text("MetadataOptions.HttpEndpoint", "enabled"),
     )
@@ -187,11 +191,14 @@ def _subnet(asked: Asked, face: Fields) -> Subnet:
 
 def _volumes(fields: Fields, image: Image) -> tuple[Volume, ...]:
     """The image's root volume, and what the call says of it and of others."""
-    volumes = {image.root_device: Volume(image.root_device, 8, "gp3", True)}
+    root = Volume(image.root_device, image.root_gib, "gp3", not image.keeps_root)
+    volumes = {root.device: root} if root.device else {}
     for each in fields.items("BlockDeviceMapping"):
         device = _required(each, "DeviceName")
-        kept = each.text("Ebs.DeleteOnTermination") == "false"
-        volumes[device] = Volume(device, int(each.text("Ebs.VolumeSize", "8")), each.text("Ebs.VolumeType", "gp3"), not kept)
+        before = volumes.get(device, Volume(device, 8, "gp3", True))
+        delete = each.yes("Ebs.DeleteOnTermination") if each.has("Ebs.DeleteOnTermination") else before.delete
+        size = int(each.text("Ebs.VolumeSize", str(before.size_gib)))
+        volumes[device] = Volume(device, size, each.text("Ebs.VolumeType", before.type), delete)
     return tuple(volumes.values())
 
 
@@ -203,6 +210,18 @@ def _tags(fields: Fields) -> dict[str, str]:
     if len(found) > 50:
         raise Refusal("TagLimitExceeded", "The maximum number of Tags for a resource is 50")
     return found
+
+
+def _metadata_tags(asked: Asked) -> str:
+    """Whether the metadata show the tags: as the call says, else as the account does. Raises Refusal for a key they cannot show.
+
+    EC2's words and the pattern are those of https://github.com/aws/karpenter-provider-aws/pull/7012.
+    """
+    shown = asked.fields.text("MetadataOptions.InstanceMetadataTags", asked.desk.behaviour.metadata_tags)
+    wrong = [each for each in _tags(asked.fields) if not _SHOWN_KEY.fullmatch(each)]
+    if shown == "enabled" and wrong:
+        raise invalid(f"'{wrong[0]}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{{1,255}})")
+    return shown
 
 
 def _user_data(fields: Fields) -> bytes:

@@ -72,12 +72,18 @@ def _image_xml(image: Image, asked: Asked) -> str:
         + element("imageType", "machine")
         + element("name", image.name)
         + element("description", image.description)
-        + element("rootDeviceType", "ebs")
+        + element("rootDeviceType", "ebs" if image.root_device else "instance-store")
         + element("rootDeviceName", image.root_device)
+        + collection("blockDeviceMapping", [_root_xml(image)] if image.root_device else [])
         + "<virtualizationType>hvm</virtualizationType><hypervisor>xen</hypervisor>"
         + element("creationDate", image.created)
         + tag_set(image.tags)
     )
+
+
+def _root_xml(image: Image) -> str:
+    volume = element("volumeSize", image.root_gib) + flag("deleteOnTermination", not image.keeps_root)
+    return f"{element('deviceName', image.root_device)}<ebs>{volume}<volumeType>gp3</volumeType><encrypted>false</encrypted></ebs>"
 
 
 IMAGES: _Kind[Image] = _Kind(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.bench import report, report_ec2
 from tests.bench.ec2 import Fleet, Stretch
+from tests.bench.ec2_kubernetes import Writes
 from tests.bench.idle import Idle, Quiet
 from tests.bench.kubernetes import Kubernetes, Phase
 from tests.bench.local import Local
@@ -34,10 +35,15 @@ def phase(instances: int, others: int = 0) -> Phase:
 def fleet(alike: bool) -> Fleet:
     """A hundred machines, by one call or by one each."""
     runs = {"RunInstances": 1 if alike else 100, "DescribeInstances": 40}
-    up = Stretch(runs, 40, 0, 450, 100, 3.0, 60.0 if alike else 110.0)
-    still = Stretch({}, 60, 0, 0, 0, 1.0, 10.0)
-    down = Stretch({"TerminateInstances": 1}, 20, 0, 300, 200, 2.0, 40.0)
-    return Fleet(100, alike, up, 55.0, 0.0 if alike else 50.0, [(20.0, 50), (60.0, 100)], still, still, down, 80.0, 120.0)
+    up = Stretch(runs, 38, 2, 0, 450, 100, 3.0, 60.0 if alike else 110.0)
+    still = Stretch({}, 60, 0, 0, 0, 0, 1.0, 10.0)
+    down = Stretch({"TerminateInstances": 1}, 20, 0, 0, 300, 200, 2.0, 40.0)
+    return Fleet(
+        100, alike, up, 55.0, 0.0 if alike else 50.0, [(20.0, 50), (60.0, 100)], still, still, down, 80.0, 120.0, (3.0, 4.0), (20.0, 50.0)
+    )
+
+
+WRITES = Writes(100, True, {"patch instances/status": 480, "create events": 100}, {}, {}, {"delete instances": 300, "create events": 200})
 
 
 GOOD = Results(
@@ -48,6 +54,7 @@ GOOD = Results(
     local=Local(5.0, 1.0, 2.0, 4.0),
     kubernetes={100: Kubernetes(100, phase(400), phase(0), phase(0), 0, phase(300), 60.0, 80.0)},
     ec2=(fleet(True), fleet(False)),
+    ec2_kubernetes=(WRITES,),
 )
 
 
@@ -116,6 +123,7 @@ def test_a_spread_names_the_noise() -> None:
     [
         pytest.param(True, {"calls": {"RunInstances": 3}}, ["100 alike: mutating calls a machine, created → Ready"], id="calls"),
         pytest.param(True, {"lists": 60}, ["100 alike: reads a machine, created → Ready"], id="reads"),
+        pytest.param(True, {"described": 20}, ["100 alike: reads a machine, created → Ready"], id="questions by id"),
         pytest.param(True, {"throttled": 1}, ["100 alike: throttled calls, CreateTags"], id="throttled"),
         pytest.param(False, {"calls": {"RunInstances": 100, "CreateTags": 1}}, ["mutating", "CreateTags"], id="tags"),
         pytest.param(True, {"seconds": 90.0}, ["makespan", "beyond the slowest"], id="slow"),
@@ -126,6 +134,35 @@ def test_a_fleet_that_costs_too_much_is_told(alike: bool, change: dict[str, obje
     found = missed(replace(GOOD, ec2=[worse]))
     assert len(found) == len(expected)
     assert all(any(each in row for row in found) for each in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"lost": (21.0, 22.0)}, "100 alike: one terminated → condition, s", id="noticed late"),
+        pytest.param({"lost": (3.0, 26.0)}, "100 alike: one terminated → call for another, s", id="replaced late"),
+        pytest.param({"absent": (61.0, 3.0)}, "100 alike: one merely absent → call for another, s", id="missed late"),
+    ],
+)
+def test_a_loss_that_is_seen_late_is_told(change: dict[str, tuple[float, float]], expected: str) -> None:
+    worse = replace(fleet(True), **change)  # pyright: ignore[reportArgumentType] -- fields of each row
+    assert missed(replace(GOOD, ec2=[worse])) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({"up": {"patch instances/status": 501}}, "writes a machine, created → Ready", id="up"),
+        pytest.param({"down": {"delete instances": 301}}, "writes a machine, deleted", id="down"),
+        pytest.param({"restart": {"patch clouds/status": 1}}, "writes of 900 s of quiet, and of a restart", id="restart"),
+    ],
+)
+def test_a_fleet_that_writes_too_much_is_told_and_what_it_would_take(change: dict[str, dict[str, int]], expected: str) -> None:
+    results = replace(GOOD, ec2_kubernetes=[replace(WRITES, **change)])
+    assert missed(results) == [f"100 alike on Kubernetes: {expected}"]
+    words = "Of the goals that are missed"
+    assert words in report.markdown(report.sections(results), "a machine")
+    assert words not in report.markdown(report.sections(GOOD), "a machine")
 
 
 def test_the_picture_has_a_line_for_each_fleet() -> None:

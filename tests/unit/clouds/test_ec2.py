@@ -113,8 +113,17 @@ def test_a_read_is_asked_once_more_and_a_throttled_one_is_not(cloud: Cloud) -> N
 def test_describe_asks_by_id_in_chunks_and_gives_what_there_is(cloud: Cloud) -> None:
     ids, theirs = cloud.insert(250), cloud.insert(1, "theirs")
     found = cloud.open().describe([*ids, _UNKNOWN, *theirs, MachineId("no id"), ids[0]])
-    assert set(found) == set(ids)
-    assert len(cloud.calls("DescribeInstances")) == 2
+    assert {id: each.ours for id, each in found.items()} == {**dict.fromkeys(ids, True), theirs[0]: False}
+    # Two hundred, then fifty, their one and one that EC2 names as unknown; then those without that one.
+    assert [each.outcome for each in cloud.calls("DescribeInstances")] == ["ok", "ok", "InvalidInstanceID.NotFound", "ok"]
+
+
+def test_an_answer_that_lacks_a_machine_asked_for_by_id_proves_nothing(cloud: Cloud) -> None:
+    ids = cloud.insert(3)
+    driver = cloud.open()
+    cloud.world.machines[ids[1]].account = ("another", "eu-west-1")
+    with pytest.raises(errors.Transient, match="lacks 1"):
+        driver.describe(ids)
 
 
 def test_every_state_is_told_and_why(cloud: Cloud) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.credentials import Credentials
+from botocore.session import Session
 
 from controller import errors
 from controller.clouds import ec2, ec2_access
@@ -125,6 +129,27 @@ def test_a_client_tries_once_and_gives_up_in_time() -> None:
 def test_all_clients_share_one_description_of_the_api() -> None:
     one, other = (ec2_access.clients(ec2_access.access(_config({**_SECRET, "region": each}))) for each in ("eu-west-1", "us-east-1"))
     assert one.ec2.meta.service_model.metadata is other.ec2.meta.service_model.metadata
+
+
+def test_a_cloud_with_keys_does_not_wait_while_the_sdk_asks_for_the_controllers_own_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def ask(session: Session) -> Credentials:
+        """As where the metadata service does not answer."""
+        asked.set()
+        answered.wait()
+        return Credentials("AKIDOWN", "x")
+
+    monkeypatch.setattr(Session, "get_credentials", ask)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            own = threads.submit(ec2_access.clients, ec2_access.access(_config({}, ambient=True)))
+            assert asked.wait(30)
+            with_keys = threads.submit(ec2_access.clients, ec2_access.access(_config(_SECRET))).result(30)
+            assert not own.done()
+        finally:
+            answered.set()
+        assert own.result(30).ec2.meta.service_model.metadata is with_keys.ec2.meta.service_model.metadata
 
 
 def _run(program: str, directory: Path, **environment: str) -> str:

@@ -34,10 +34,10 @@ _CODES: dict[type[errors.CloudError], tuple[str, ...]] = {
         "PrivateIpAddressLimitExceeded",
     ),
     errors.Denied: (
-        *("AuthFailure", "UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "InvalidClientTokenId", "RequestExpired"),
+        *("UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "InvalidClientTokenId", "RequestExpired"),
         *("UnrecognizedClientException", "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken", "ExpiredToken"),
         *("ExpiredTokenException", "OptInRequired", "PendingVerification", "Blocked", "InvalidSecurity.RequestHasExpired"),
-        *("OperationNotPermitted", "RegionDisabledException", "Client.AuthFailure"),
+        *("OperationNotPermitted", "RegionDisabledException"),
     ),
     errors.TokenSpent: ("IdempotentParameterMismatch", "IdempotentInstanceTerminated", "Client.IdempotentParameterMismatch"),
     errors.MachineNotFound: ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidInstanceID"),
@@ -93,6 +93,38 @@ def test_a_refusal_names_our_field(code: str, message: str, field: str) -> None:
     refused = _answered(code, message)
     assert isinstance(refused, errors.Invalid)
     assert (refused.field, refused.why) == (field, f"{code}: {message.rstrip('.')}")
+
+
+_OWNERS = "Not authorized for images: [ami-0a000000000000001]"
+
+
+@pytest.mark.parametrize("code", [pytest.param(each, id=each) for each in ("AuthFailure", "Client.AuthFailure")])
+@pytest.mark.parametrize(
+    ("message", "status", "kind", "field"),
+    [
+        pytest.param("AWS was not able to validate the provided access credentials", 401, errors.Denied, None, id="the key"),
+        pytest.param("", 401, errors.Denied, None, id="no word"),
+        pytest.param("The request signature we calculated does not match", 403, errors.Denied, None, id="the signature"),
+        pytest.param(_OWNERS, 400, errors.Invalid, "image", id="another's image"),
+        pytest.param("Not authorized for image:ami-0a000000000000001", 400, errors.Invalid, "image", id="another's image, one"),
+        pytest.param("You do not have permission to access the specified resource.", 400, errors.Invalid, WHOLE, id="another's thing"),
+    ],
+)
+def test_a_thing_that_is_anothers_is_no_wrong_key(
+    code: str, message: str, status: int, kind: type[errors.CloudError], field: str | None
+) -> None:
+    found = _answered(code, message, status)
+    assert type(found) is kind
+    assert getattr(found, "field", None) == field
+    assert ("access key" in str(found)) is (kind is errors.Denied)
+    assert kind is errors.Denied or message.rstrip(".") in str(found)
+
+
+def test_what_a_read_may_not_see_is_denied_in_its_own_words() -> None:
+    assert isinstance(_answered("AuthFailure", _OWNERS, mutation=False), errors.Invalid)
+    denied = _answered("AuthFailure", "Unauthorized attempt to access restricted resource", mutation=False)
+    assert isinstance(denied, errors.Denied)
+    assert "restricted resource" in str(denied)
 
 
 def test_a_strange_refusal_of_a_read_is_asked_again() -> None:

@@ -44,7 +44,7 @@ def test_the_least_launch() -> None:
         "InstanceType": "t3.small",
         "SubnetId": "subnet-01",
         "Placement": {"AvailabilityZone": "eu-west-1a"},
-        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required"},
+        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "InstanceMetadataTags": "disabled"},
         "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}, {"ResourceType": "volume", "Tags": tags}],
         "UserData": b"\x1f\x8b user data",
     }
@@ -70,7 +70,7 @@ def test_a_launch_with_everything() -> None:
         {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1, "VolumeType": "gp3", "Encrypted": False, "DeleteOnTermination": True}},
     ]
     assert found["IamInstanceProfile"] == {"Name": "web"}
-    assert found["MetadataOptions"] == {"HttpEndpoint": "enabled", "HttpTokens": "optional"}
+    assert found["MetadataOptions"] == {"HttpEndpoint": "enabled", "HttpTokens": "optional", "InstanceMetadataTags": "disabled"}
     spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", "MaxPrice": "0.0125"}
     assert found["InstanceMarketOptions"] == {"MarketType": "spot", "SpotOptions": spot}
     for each in found["TagSpecifications"]:
@@ -90,6 +90,11 @@ def test_a_launch_with_everything() -> None:
                 ]
             },
             id="no public address",
+        ),
+        pytest.param(
+            {"rootVolume": {"device": "/dev/xvda"}},
+            {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"DeleteOnTermination": True}}]},
+            id="root volume as the image has it",
         ),
         pytest.param({"iamInstanceProfile": {"arn": _ARN}}, {"IamInstanceProfile": {"Arn": _ARN}}, id="profile by ARN"),
         pytest.param(
@@ -176,16 +181,29 @@ def test_machines_come_by_their_index() -> None:
 
 
 @pytest.mark.parametrize(
+    "tags",
+    [
+        pytest.param({}, id="that come late"),
+        pytest.param({"Tags": [{"Key": "occopus.io/batch", "Value": "other"}]}, id="that somebody changed"),
+    ],
+)
+def test_the_token_says_whose_they_are_and_not_the_tags(tags: dict[str, Any]) -> None:
+    bare = [{name: value for name, value in _instance(index).items() if name != "Tags"} | tags for index in (1, 0)]
+    found = ec2_instances.launched({"Instances": bare}, _request(_RESOLVED, "a-0", "a-1"))
+    assert [(each.id, each.identity) for each in found] == [("i-00", Identity("batch-1", 0)), ("i-01", Identity("batch-1", 1))]
+
+
+@pytest.mark.parametrize(
     ("instances", "kind"),
     [
         pytest.param([], errors.Transient, id="none"),
         pytest.param([{"InstanceId": "i-00"}], errors.Transient, id="no state and index"),
         pytest.param([_instance(0)], errors.TokenSpent, id="one of two"),
         pytest.param([_instance(0), _instance(1), _instance(2)], errors.TokenSpent, id="three of two"),
+        pytest.param([_instance(0), _instance(0)], errors.TokenSpent, id="one of them twice"),
         pytest.param([_instance(1), _instance(2)], errors.TokenSpent, id="other indexes"),
         pytest.param([_instance(0), _instance(1, "terminated")], errors.TokenSpent, id="one has ended"),
         pytest.param([_instance(0), _instance(1, "shutting-down")], errors.TokenSpent, id="one ends"),
-        pytest.param([_instance(0), _instance(1, batch="other")], errors.TokenSpent, id="one of another batch"),
     ],
 )
 def test_an_answer_that_is_not_the_launch(instances: list[dict[str, Any]], kind: type[errors.CloudError]) -> None:

@@ -96,6 +96,19 @@ def test_volumes_are_tagged_and_end_with_the_machine(account: Account) -> None:
     assert account.ec2.describe_volumes(VolumeIds=[])["Volumes"] == []
 
 
+def test_the_images_own_root_volume_ends_with_the_machine(account: Account) -> None:
+    """Moto's images keep theirs, as some of EC2's do."""
+    image = account.ec2.describe_images(ImageIds=[moto.image(account.endpoint)])["Images"][0]
+    (own,) = image["BlockDeviceMappings"]
+    assert own["Ebs"]["DeleteOnTermination"] is False
+    instance = account.launched({})
+    (volume,) = account.ec2.describe_volumes(VolumeIds=[instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
+    assert volume["Size"] == own["Ebs"]["VolumeSize"]
+    driver = account.driver()
+    driver.delete([instance["InstanceId"]])
+    assert account.ec2.describe_volumes(VolumeIds=[])["Volumes"] == []
+
+
 def test_tags_token_metadata_and_user_data(account: Account) -> None:
     instance = account.launched({"tags": {"cost-centre": "4711"}})
     wanted = {
@@ -107,7 +120,7 @@ def test_tags_token_metadata_and_user_data(account: Account) -> None:
     }
     assert _tags(instance) == wanted
     assert instance["ClientToken"] == "batch-1"
-    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert (instance["MetadataOptions"]["HttpTokens"], instance["MetadataOptions"]["InstanceMetadataTags"]) == ("required", "disabled")
     data = account.ec2.describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute="userData")
     assert data["UserData"]["Value"] == "I2Nsb3VkLWNvbmZpZwr/"
 

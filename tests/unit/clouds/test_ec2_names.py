@@ -13,6 +13,8 @@ from tests.unit.clouds.ec2 import ACCOUNT, SPEC, Cloud, served
 
 _OWNER = "099720109477"
 _BARE = {"image": {"id": "ami-0a000000000000001"}, "instanceType": "t3.small", "imds": "Required"}
+#: The image's own, of which nothing was asked.
+_ROOT = {"rootVolume": {"device": "/dev/xvda", "sizeGiB": 8}}
 _FIRST = {"subnet": {"id": "subnet-0a000000000000001"}, "zone": "eu-west-1a"}
 
 
@@ -34,7 +36,7 @@ def cloud() -> Generator[Cloud]:
 @pytest.mark.parametrize(
     ("spec", "resolved"),
     [
-        pytest.param({}, _FIRST, id="nothing but image and type"),
+        pytest.param({}, {**_FIRST, **_ROOT}, id="nothing but image and type"),
         pytest.param({"image": {"name": "debian-12-amd64-20290101", "owner": _OWNER}}, _FIRST, id="image by name"),
         pytest.param(
             {"image": {"name": "al2023-ami-2029.0-x86_64", "owner": "amazon"}}, {"image": {"id": "ami-0a000000000000003"}}, id="alias"
@@ -55,6 +57,11 @@ def cloud() -> Generator[Cloud]:
         pytest.param({"securityGroups": [{"name": "web*"}]}, {"securityGroups": [{"id": "sg-0a000000000000004"}]}, id="no wildcard"),
         pytest.param({"rootVolume": {"sizeGiB": 20}}, {"rootVolume": {"device": "/dev/xvda", "sizeGiB": 20}}, id="root volume"),
         pytest.param(
+            {"rootVolume": {"encrypted": True}},
+            {"rootVolume": {"device": "/dev/xvda", "sizeGiB": 8, "encrypted": True}},
+            id="root volume of the image's size",
+        ),
+        pytest.param(
             {"volumes": [{"device": "/dev/sdf", "sizeGiB": 1}]},
             {"volumes": [{"device": "/dev/sdf", "sizeGiB": 1, "type": "gp3"}]},
             id="defaults are written out",
@@ -67,7 +74,7 @@ def test_a_spec_that_resolves(cloud: Cloud, spec: dict[str, Any], resolved: dict
     driver = cloud.open()
     found = driver.resolve({**SPEC, **spec})
     assert {name: found[name] for name in resolved} == resolved
-    assert set(found) == {*_BARE, *_FIRST, *spec, *resolved} - {"tags"}
+    assert set(found) == {*_BARE, *_FIRST, *_ROOT, *spec, *resolved} - {"tags"}
     assert driver.resolve(found) == found
 
 
@@ -119,6 +126,11 @@ def test_a_name_that_comes_to_match_elsewhere_moves_nothing(cloud: Cloud) -> Non
         each.tags["Name"] = "three" if each.letter == "a" else "else"
     assert driver.resolve(found) == found
     assert driver.resolve({**SPEC, "subnet": {"name": "three"}}) != found
+
+
+def test_an_image_without_a_volume_of_its_own_is_launched_as_it_is(cloud: Cloud) -> None:
+    cloud.light.catalogue.image(SPEC["image"]["id"]).root_device = ""
+    assert "rootVolume" not in cloud.open().resolve(SPEC)
 
 
 def test_a_resolution_is_four_reads_at_most(cloud: Cloud) -> None:

@@ -23,7 +23,7 @@ class Watched:
     """An inventory of a world, and what it said to whom."""
 
     world: World
-    expected: set[MachineId] = field(default_factory=set[MachineId])
+    recorded: dict[MachineId, Identity] = field(default_factory=dict[MachineId, Identity])
     launched: set[Identity] = field(default_factory=set[Identity])
     woken: list[str] = field(default_factory=list[str])
     keys: list[Key] = field(default_factory=list[Key])
@@ -35,7 +35,8 @@ class Watched:
         around = Surroundings(
             inline,
             loop.now,
-            lambda account: self.expected,
+            lambda account: self.recorded,
+            lambda identity, id: any(each == identity and other == id for other, each in self.recorded.items()),
             lambda account: self.launched,
             lambda identity: self.woken.append(identity.batch_id),
             self.keys.append,
@@ -50,7 +51,7 @@ class Watched:
     def make(self, batch: str, *, recorded: bool = False) -> MachineId:
         id = self.world.insert(("a1", "r1"), Identity(batch, 0), {CONTROLLER_TAG: CONTROLLER}, {"image": "image-1"})
         if recorded:
-            self.expected.add(id)
+            self.recorded[id] = Identity(batch, 0)
         return id
 
     def gone(self, batch: str, id: MachineId) -> bool:

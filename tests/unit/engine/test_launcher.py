@@ -15,7 +15,8 @@ from controller.api.instance import Batch, Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine.clouds import Binding
 from controller.engine.launcher import Launcher
-from controller.ports import Key
+from controller.engine.turns import Wish
+from controller.ports import Key, Limit
 from controller.reconcilers.instance import status
 from controller.reconcilers.instance.observed import Sent
 from tests.properties import build
@@ -268,3 +269,30 @@ def test_a_batch_is_launched_only_while_all_its_members_are_there(tmp_path: Path
         assert rig.launcher.attempt(first.metadata.uid).sent is (Sent.NO if there == "stays" else Sent.HELD)
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        pytest.param(None, False, id="made"),
+        pytest.param(errors.NoCapacity("full"), True, id="no capacity"),
+        pytest.param(errors.QuotaExceeded("quota"), True, id="quota"),
+        pytest.param(errors.Invalid("image", "no"), True, id="invalid"),
+        pytest.param(errors.Denied("no"), True, id="denied"),
+        pytest.param(errors.Transient("reset"), False, id="not known"),
+    ],
+)
+def test_what_made_no_machine_uses_up_none_of_the_accounts_rate_of_machines(
+    tmp_path: Path, answer: errors.CloudError | None, left: bool
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        if answer is not None:
+            rig.world.fail("create", answer)
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
+        await turns()
+        assert len(creates(rig)) == 1
+        wait = binding(rig).inventory.calls.turns.ask(Wish("another", "another", 1, lambda: None))
+        assert (wait == 0) is left
+
+    run(tmp_path, scenario, Settings(limits={"create": (Limit(100.0, 1.0), Limit(2.0, 0.01, per_machine=True))}))

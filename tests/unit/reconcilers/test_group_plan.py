@@ -11,7 +11,7 @@ import pytest
 from controller.api import meta
 from controller.api.group import InstanceGroupStatus, Replacement
 from controller.api.infrastructure import Scaling
-from controller.api.instance import Instance
+from controller.api.instance import Batch, Instance
 from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.ports import Identity
@@ -34,7 +34,7 @@ from controller.reconcilers.instancegroup.plan import (
     plan,
     wanted,
 )
-from tests.properties.build import NOW, group, instance, machine, seconds, stands
+from tests.properties.build import NOW, group, instance, launched, machine, seconds, stands
 
 
 def observed(*instances: Instance, **more: Any) -> Observed:
@@ -90,7 +90,7 @@ def test_wanted(replicas: int, scaling: Scaling | None, expected: int) -> None:
         pytest.param(observed(group=group(replicas=2), hold=Hold(Reason.NO_ADDRESS, "db")), Reason.NO_ADDRESS, id="nothing to tell"),
         pytest.param(observed(group=group(replicas=2, spec={"paused": True})), Reason.PAUSED, id="paused"),
         pytest.param(
-            observed(group=group(replicas=2), unclaimed=(Unclaimed(machine(), "sim"),)), Reason.UNCLAIMED, id="a machine is unclaimed"
+            observed(group=group(replicas=2), unclaimed=(Unclaimed(machine(), ("sim",)),)), Reason.UNCLAIMED, id="a machine is unclaimed"
         ),
         pytest.param(
             observed(group=group(replicas=2), duplicates=(Identity("b", 0),)), Reason.DUPLICATE_MACHINE, id="two machines of one identity"
@@ -309,16 +309,25 @@ def test_a_mark_on_an_instance_that_stays_means_nothing() -> None:
 # --- claims ---------------------------------------------------------------------------------------------------------
 def test_only_sure_machines_of_our_own_identity_are_claimed_each_once() -> None:
     found = (
-        Unclaimed(machine("m-1", of=1), "sim", sure=True),
-        Unclaimed(machine("m-2", of=2), "sim"),
-        Unclaimed(machine("m-3", of=3), "sim", sure=True, stranger="older"),
-        Unclaimed(machine("m-4", of=1), "sim", sure=True),
+        Unclaimed(machine("m-1", of=1), ("sim",), sure=True),
+        Unclaimed(machine("m-2", of=2), ("sim",)),
+        Unclaimed(machine("m-3", of=3), ("sim",), sure=True, stranger="older"),
+        Unclaimed(machine("m-4", of=1), ("sim",), sure=True),
     )
     todo = plan(observed(group=group(replicas=3), unclaimed=found))
     assert todo.actions == (Claim(found[0]),)
     assert held(todo) is Reason.UNCLAIMED
     assert todo.progress is not None
     assert "spec.id: older" in todo.progress.message
+
+
+def test_machines_of_which_the_template_names_no_cloud_are_not_claimed_and_said() -> None:
+    found = (Unclaimed(machine("m-1", of=1), (), sure=True), Unclaimed(machine("m-2", of=2), ("sim",), sure=True))
+    todo = plan(observed(group=group(replicas=3), unclaimed=found))
+    assert todo.actions == (Claim(found[1]),)
+    assert todo.progress is not None
+    assert "1 machines of this service, m-1 for one," in todo.progress.message
+    assert held(plan(observed(group=group(), unclaimed=found[:1], hold=Hold(Reason.TEMPLATE_NOT_FOUND, "no")))) is Reason.TEMPLATE_NOT_FOUND
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -392,3 +401,41 @@ def test_nothing_moves_with_time_alone() -> None:
     first = status.report(o, plan(o))
     later = replace(o, now=NOW + timedelta(hours=3), group=o.group.model_copy(update={"status": first}))
     assert status.report(later, plan(later)) == first
+
+
+# --- no room
+def _full(index: int, size: int = 1) -> Instance:
+    return stands(index, False, Reason.NO_CAPACITY, spec={"batch": Batch(id="b", index=index, size=size)})
+
+
+def _there(number: int) -> tuple[Instance, ...]:
+    return tuple(instance(index, status=launched(machine=f"m-{index}", ready=True)) for index in range(number))
+
+
+def _narrow(*instances: Instance, **more: Any) -> Observed:
+    return observed(*instances, **{"group": group(replicas=10), "most": 5, "room": 100, "narrow": "one", **more})
+
+
+def test_where_there_was_no_room_for_all_one_batch_is_made_and_heard_of_before_the_next() -> None:
+    assert [each.sizes for each in plan(_narrow(*_there(2))).actions if isinstance(each, Create)] == [(5,)]
+    assert created(plan(_narrow(*_there(2), instance(2)))) == 0, "what is made of it is not known"
+    assert created(plan(_narrow(*_there(2), instance(2), narrow="two"))) == 5, "another implementation is asked"
+    assert created(plan(_narrow(*_there(2), instance(2), narrow=""))) == 7
+
+
+def test_what_was_refused_is_made_again_in_halves_at_once() -> None:
+    todo = plan(_narrow(*(_full(index, 4) for index in range(4)), most=2))
+    assert len(gone(todo)) == 4
+    assert [each.sizes for each in todo.actions if isinstance(each, Create)] == [(2,)]
+
+
+@pytest.mark.parametrize("size", [pytest.param(1, id="one"), pytest.param(4, id="of a kind that is had in no number")])
+def test_what_had_no_room_for_one_waits_for_the_back_off_and_is_tried_by_one(size: int) -> None:
+    last = InstanceGroupStatus(replacement=Replacement(consecutive=3, time=NOW))
+    refused, full = tuple(_full(index, size) for index in range(size)), frozenset({"one"})
+    waits = plan(_narrow(*refused, most=1, full=full, group=group(replicas=10, status=last)))
+    assert waits.actions == ()
+    assert held(waits) is Reason.BACK_OFF
+    due = plan(_narrow(*refused, most=1, full=full))
+    assert len(gone(due)) == size
+    assert created(due) == 1

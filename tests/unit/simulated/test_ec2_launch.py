@@ -193,6 +193,42 @@ def test_what_a_call_says_of_its_machines_is_shown() -> None:
     assert shown.get("PrivateIpAddress") == trial.world.live()[0].private_address
 
 
+@pytest.mark.parametrize("keeps", [pytest.param(True, id="kept by the image"), pytest.param(False, id="not kept by the image")])
+@pytest.mark.parametrize(
+    ("asked_for", "deleted"),
+    [
+        pytest.param({}, None, id="nothing asked"),
+        pytest.param({"DeleteOnTermination": True}, True, id="deleted"),
+        pytest.param({"DeleteOnTermination": False}, False, id="kept"),
+    ],
+)
+def test_what_a_call_says_of_the_root_volume_goes_before_the_image(keeps: bool, asked_for: dict[str, bool], deleted: bool | None) -> None:
+    trial = Trial()
+    trial.ec2.catalogue.image(IMAGE).keeps_root = keeps
+    (id,) = trial.ids(1, BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 9, **asked_for}}])
+    (volume,) = trial.listed(InstanceIds=[id])[0]["BlockDeviceMappings"]
+    assert volume["Ebs"]["DeleteOnTermination"] is (not keeps if deleted is None else deleted)
+
+
+@pytest.mark.parametrize(
+    ("key", "account", "call", "refused"),
+    [
+        pytest.param("occopus.io/batch", "enabled", {}, True, id="shown by the account's default"),
+        pytest.param("occopus.io/batch", "enabled", {"InstanceMetadataTags": "disabled"}, False, id="not shown, as the call says"),
+        pytest.param("occopus.io/batch", "disabled", {"InstanceMetadataTags": "enabled"}, True, id="shown, as the call says"),
+        pytest.param("occopus.io/batch", "disabled", {}, False, id="not shown"),
+        pytest.param("occopus.io:batch", "enabled", {}, False, id="a key that can be shown"),
+    ],
+)
+def test_tags_that_the_metadata_cannot_show_are_refused_where_they_would(
+    key: str, account: str, call: dict[str, str], refused: bool
+) -> None:
+    trial = Trial()
+    trial.ec2.behaviour.metadata_tags = account
+    asked_for: dict[str, Any] = {"TagSpecifications": tagged(**{key: "x"}), "MetadataOptions": {"HttpTokens": "required", **call}}
+    assert code(lambda: trial.run(1, **asked_for)) == ("InvalidParameterValue" if refused else "")
+
+
 def test_user_data_arrives_and_is_limited_to_16_kib() -> None:
     trial = Trial()
     trial.run(1, UserData="x" * 16384)
