@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.bench import ec2, idle, kubernetes, local, makespan, reaction, report, report_ec2, scale, shapes
+from tests.bench import ec2, ec2_kubernetes, idle, kubernetes, local, makespan, reaction, report, report_ec2, scale, shapes
 from tests.bench.report import Results, Section
 
 PAGE, DATA = Path("docs/benchmark.md"), Path(".dev/bench.json")
@@ -54,6 +54,7 @@ class Bench:
         self.local: list[local.Local] = []
         self.kubernetes: dict[int, kubernetes.Kubernetes] = {}
         self.ec2: list[ec2.Fleet] = []
+        self.ec2_kubernetes: list[ec2_kubernetes.Writes] = []
 
     def steps(self) -> list[Step]:
         """All there is to measure: its title, and the measurement."""
@@ -70,12 +71,16 @@ class Bench:
             found += [(f"reaction: {title}", self._reaction(title, seed, seconds)) for seed in range(REACTIONS)]
         for number, alike in FLEETS:
             found.append((f"ec2: {number} {'alike' if alike else 'different'}", self._ec2(number, alike)))
+        for number, alike in FLEETS:
+            found.append((f"ec2 on Kubernetes: {number} {'alike' if alike else 'different'}", self._ec2_kubernetes(number, alike)))
         for number in KUBERNETES:
             found.append((f"kubernetes: {number} Instances", self._kubernetes(number)))
         return [*found, ("real processes", lambda: self.local.append(local.measure()))]
 
     def results(self) -> Results:
-        return Results(self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1], self.kubernetes, self.ec2)
+        return Results(
+            self.makespans, self.scales, self.idle[-1], self.reactions, self.local[-1], self.kubernetes, self.ec2, self.ec2_kubernetes
+        )
 
     def _makespan(self, title: str, shape: shapes.Shape, seed: int, bounds: tuple[float, float]) -> Callable[[], None]:
         return lambda: self.makespans.setdefault(title, []).append(makespan.measure(shape, seed, bounds))
@@ -91,6 +96,9 @@ class Bench:
 
     def _ec2(self, number: int, alike: bool) -> Callable[[], None]:
         return lambda: self.ec2.append(_child(ec2.Fleet, "ec2", number, int(alike)))
+
+    def _ec2_kubernetes(self, number: int, alike: bool) -> Callable[[], None]:
+        return lambda: self.ec2_kubernetes.append(_child(ec2_kubernetes.Writes, "ec2_kubernetes", number, int(alike)))
 
     def _reaction(self, title: str, seed: int, seconds: float) -> Callable[[], None]:
         return lambda: self.reactions.setdefault(title, []).append(reaction.measure(seed, seconds))

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.bench import ec2, idle, kubernetes, scale
+from tests.bench import ec2, ec2_kubernetes, idle, kubernetes, scale
 
-MEASUREMENTS = {"scale": scale.measure, "idle": idle.measure, "kubernetes": kubernetes.measure, "ec2": ec2.measure}
+MEASUREMENTS = {
+    "scale": scale.measure,
+    "idle": idle.measure,
+    "kubernetes": kubernetes.measure,
+    "ec2": ec2.measure,
+    "ec2_kubernetes": ec2_kubernetes.measure,
+}
 
 
 def main() -> None:

@@ -10,19 +10,21 @@ import asyncio
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from controller.engine import metrics
-from controller.ports import Key
+from controller.ports import Key, MachineId
 from tests.bench import scale, shapes
 from tests.bench.counting import CountingStore
 from tests.bench.makespan import BOOT_SECONDS
 from tests.bench.shapes import NAME, Shape
 from tests.simulated import loop, on_ec2
 from tests.simulated.ec2 import LightEc2, serve
-from tests.simulated.harness import System, put
+from tests.simulated.harness import System, condition, put
 from tests.simulated.loop import Clock
 from tests.simulated.world import NEVER, Settings, World
 
@@ -39,10 +41,11 @@ _ALIKE = "#cloud-config\nwrite_files:\n- {path: /etc/name, content: alike}\n"
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What was done in a stretch of virtual time. A list counts once, `pages` are its calls."""
+    """What was done in a stretch of virtual time. A list counts once, `pages` are its calls, and those of questions by id."""
 
     calls: dict[str, int]
     lists: int
+    described: int
     throttled: int
     writes: int
     events: int
@@ -74,6 +77,9 @@ class Fleet:
     down: Stretch
     rss_before: float
     rss_after: float
+    #: Seconds from the loss of one to its condition and to the call for another, once as terminated and once as merely absent.
+    lost: tuple[float, float]
+    absent: tuple[float, float]
 
     @property
     def bound(self) -> float:
@@ -83,20 +89,34 @@ class Fleet:
 
 def measure(number: int, alike: int) -> dict[str, Any]:
     """One service of so many machines, alike or each told its own name; a `Fleet` as JSON."""
+    with tempfile.TemporaryDirectory() as directory, standing(Path(directory)) as system:
+        return asdict(loop.run(_Bench(system, shapes.flat(1, number), alike=bool(alike)).run(), clock=system.clock))
+
+
+@contextmanager
+def standing(directory: Path) -> Generator[System]:
+    """A system on a light EC2 as EC2 publishes itself."""
     settings = Settings(
         boot_seconds=lambda rng: rng.uniform(*BOOT_SECONDS),
         health_seconds=lambda rng: rng.uniform(*HEALTH_SECONDS),
         terminating_seconds=TERMINATING_SECONDS,
         lag_seconds=2.0,
     )
-    with tempfile.TemporaryDirectory() as directory:
-        clock = Clock()
-        light = LightEc2(World(clock, settings=settings))
-        light.behaviour.throttles = True
-        system = System(Path(directory) / "state.db", clock)
-        with serve(light) as endpoint:
-            on_ec2.on_ec2(system, light, endpoint)
-            return asdict(loop.run(_Bench(system, shapes.flat(1, number), alike=bool(alike)).run(), clock=clock))
+    clock = Clock()
+    light = LightEc2(World(clock, settings=settings))
+    light.behaviour.throttles = True
+    system = System(directory / "state.db", clock)
+    with serve(light) as endpoint:
+        on_ec2.on_ec2(system, light, endpoint)
+        yield system
+
+
+def documents(shape: Shape, *, alike: bool) -> list[Any]:
+    """The shape's, for machines that are told the same, or each its own name."""
+    found = shapes.documents(shape)
+    if alike:
+        found[1]["spec"]["context"]["cloudInit"]["template"] = _ALIKE
+    return found
 
 
 class _Bench:
@@ -117,7 +137,7 @@ class _Bench:
         await asyncio.sleep(5.0)
         before = scale.rss_mib()
         begun, ready = self._begin(), list[tuple[float, int]]()
-        for document in system.documents(self._documents()):
+        for document in system.documents(documents(self._shape, alike=self._alike)):
             await put(system.store, document)
         applied = system.clock()
         while not system.ready():
@@ -131,6 +151,8 @@ class _Bench:
         begun = self._begin()
         await asyncio.sleep(IDLE_SECONDS)
         idle = self._since(begun)
+        lost = await self._lose(system.world.kill)
+        absent = await self._lose(system.world.forget)
         await system.crash()
         system.start()
         begun = self._begin()
@@ -139,16 +161,16 @@ class _Bench:
         seconds = system.clock() - begun.at
         await asyncio.sleep(60.0)  # what a restart would change it may change later too
         restart = self._since(begun, seconds)
-        machines = list(system.world.machines.values())
+        machines = list(system.world.machines.values())[: self._shape.machines]
         begun = self._begin()
         key = Key("Infrastructure", "default", NAME)
         await system.store.delete(key, uid=(await system.store.get(key))["metadata"]["uid"])
         await system.wait(system.gone, _LIMIT_SECONDS)
         down = self._since(begun)
-        assert all(each.ended < NEVER for each in machines)
+        assert all(each.ended < NEVER for each in system.world.machines.values())
         await system.crash()
         return Fleet(
-            instances=len(machines),
+            instances=self._shape.machines,
             alike=self._alike,
             up=up,
             longest=max(each.healthy - each.created for each in machines),
@@ -159,25 +181,44 @@ class _Bench:
             down=down,
             rss_before=before,
             rss_after=after,
+            lost=lost,
+            absent=absent,
         )
 
-    def _documents(self) -> list[Any]:
-        found = shapes.documents(self._shape)
-        if self._alike:
-            found[1]["spec"]["context"]["cloudInit"]["template"] = _ALIKE
-        return found
+    async def _lose(self, how: Callable[[MachineId], None]) -> tuple[float, float]:
+        """Lose one; seconds until its Instance says so and until another is made. Then all is quiet again."""
+        system = self._system
+        await asyncio.sleep(30.0 * system.world.random.random())
+        victim, made, at = system.instances()[0], len(system.world.machines), system.clock()
+        key = Key("Instance", "default", victim["metadata"]["name"])
+        how(victim["status"]["machine"]["id"])
+        await system.wait(lambda: condition(system.engine.objects.get(key) or {}, "Ready") != "True", _LIMIT_SECONDS, every=0.1)
+        said = system.clock() - at
+        await system.wait(lambda: len(system.world.machines) > made, _LIMIT_SECONDS, every=0.1)
+        called = system.clock() - at
+        await system.wait(system.ready, _LIMIT_SECONDS)
+        await asyncio.sleep(QUIET_SECONDS)
+        return said, called
 
     def _begin(self) -> _Begun:
         assert self._store is not None
         self._store.reset()
-        return _Begun(self._system.world.counts(), _lists(), _throttled(self._system), time.thread_time(), self._system.clock())
+        return _Begun(
+            self._system.world.counts(),
+            _asked("list"),
+            _asked("describe"),
+            _throttled(self._system),
+            time.thread_time(),
+            self._system.clock(),
+        )
 
     def _since(self, begun: _Begun, seconds: float | None = None) -> Stretch:
         store, system = self._store, self._system
         assert store is not None
         return Stretch(
             calls=dict(sorted((system.world.counts() - begun.calls).items())),
-            lists=_lists() - begun.lists,
+            lists=_asked("list") - begun.lists,
+            described=_asked("describe") - begun.described,
             throttled=_throttled(system) - begun.throttled,
             writes=store.writes.total(),
             events=store.events,
@@ -190,13 +231,14 @@ class _Bench:
 class _Begun:
     calls: Counter[str]
     lists: int
+    described: int
     throttled: int
     cpu: float
     at: float
 
 
-def _lists() -> int:
-    labels = {"kind": "ec2", "action": "list", "result": "ok"}
+def _asked(action: str) -> int:
+    labels = {"kind": "ec2", "action": action, "result": "ok"}
     return int(metrics.REGISTRY.get_sample_value("occopus_cloud_calls_total", labels) or 0)
 
 
@@ -204,4 +246,4 @@ def _throttled(system: System) -> int:
     return sum(1 for each in system.world.ledger if each.outcome == "RequestLimitExceeded")
 
 
-__all__ = ["IDLE_SECONDS", "TERMINATING_SECONDS", "Fleet", "Stretch", "measure"]
+__all__ = ["IDLE_SECONDS", "QUIET_SECONDS", "TERMINATING_SECONDS", "Fleet", "Stretch", "documents", "measure", "standing"]

@@ -23,3 +23,5 @@ class Section:
     figures: Sequence[Figure]
     #: A file beside the page.
     picture: str = ""
+    #: What stands in the way where a goal is missed.
+    misses: str = ""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from controller.reconcilers.cloud.reconcile import COUNT_SECONDS
 from controller.stores import access
 from controller.stores.kubernetes import KubernetesStore
 from tests.bench import scale, shapes
+from tests.bench.audit import Audit
 from tests.bench.counting import TimedThreads
 from tests.bench.idle import READING
 from tests.bench.shapes import NAME
@@ -38,7 +37,6 @@ from tests.simulated.world import Settings, World
 from tools.control_plane import ControlPlane
 
 _LIMIT_SECONDS = 1800.0
-_WRITING = frozenset({"create", "update", "patch", "delete"})
 #: How long nothing is done when it is counted what an idle system writes.
 IDLE_SECONDS = 60.0
 
@@ -80,11 +78,10 @@ def _settings() -> Settings:
 
 class _Bench:
     def __init__(self, plane: ControlPlane, world: World) -> None:
-        self._plane = plane
+        self._audit = Audit(plane)
         self._world = world
         self._kind: CloudPlugin = plugin(world)
         self._access = access.from_kubeconfig(plane.kubeconfig)
-        self._lines = 0
 
     async def run(self, shape: shapes.Shape) -> Kubernetes:
         async with access.session(self._access) as session:
@@ -148,19 +145,11 @@ class _Bench:
                 await asyncio.sleep(0.1)
 
     def _begin(self) -> tuple[float, float]:
-        self._lines = len(self._plane.audit_log.read_bytes().splitlines())
+        self._audit.begin()
         return time.process_time(), time.perf_counter()
 
     def _since(self, cpu: float, wall: float) -> Phase:
-        writes: Counter[str] = Counter()
-        for line in self._plane.audit_log.read_bytes().splitlines()[self._lines :]:
-            said: dict[str, Any] = json.loads(line)
-            where: dict[str, str] = said.get("objectRef", {})
-            if said["verb"] not in _WRITING or said["user"]["username"] != "admin":
-                continue
-            name = "/".join(filter(None, (where.get("resource", ""), where.get("subresource", ""))))
-            writes[f"{said['verb']} {name}"] += 1
-        return Phase(dict(sorted(writes.items())), time.process_time() - cpu, time.perf_counter() - wall)
+        return Phase(self._audit.writes(), time.process_time() - cpu, time.perf_counter() - wall)
 
 
 __all__ = ["IDLE_SECONDS", "Kubernetes", "Phase", "measure"]

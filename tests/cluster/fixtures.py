@@ -90,7 +90,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
     """Started once a test process; nothing of it is left after the last test."""
     with ControlPlane(tmp_path_factory.mktemp("cluster")) as plane:
         found = Cluster(plane, access.from_kubeconfig(plane.kubeconfig))
-        asyncio.run(_with_crds(found))
+        asyncio.run(with_crds(found))
         # Its garbage collector looks for new kinds when it starts, and then after half a minute.
         manager = plane.identity(components.CONTROLLER_MANAGER)
         assert manager is not None
@@ -99,11 +99,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
         yield found
 
 
-async def _with_crds(cluster: Cluster) -> None:
+async def with_crds(cluster: Cluster) -> None:
+    """Let it serve the CRDs."""
     async with access.session(cluster.access) as session:
         served = (*samples.PLUGINS, plugin(World(time.monotonic)), *plugins.installed())
         await asyncio.gather(*(cluster.apply(session, document) for document in crd.crds(served).values()))
         await asyncio.gather(*(_watchable(cluster, session, resource) for resource in resources.WATCHED))
+
+
+def cut(response: aiohttp.ClientResponse) -> None:
+    """End an answer that goes on: its polite end would outlive the event loop."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
 
 
 async def _watchable(cluster: Cluster, session: aiohttp.ClientSession, resource: resources.Resource) -> None:
@@ -112,6 +119,7 @@ async def _watchable(cluster: Cluster, session: aiohttp.ClientSession, resource:
     while True:
         async with session.get(f"{cluster.access.server}{resource.path('default')}?watch=1&timeoutSeconds=1") as response:
             if response.status == 200:
+                cut(response)
                 return
         assert response.status == 429, response.status
         assert time.monotonic() < deadline, resource

@@ -15,7 +15,7 @@ import aiohttp
 
 from controller.ports import Change, Changed, Event, Gone, Key, Obj, Snapshot, Store
 from controller.stores import resources
-from tests.cluster.fixtures import Cluster
+from tests.cluster.fixtures import Cluster, cut
 
 _KNOWN_AS = "default"
 #: A line of a watch holds an object.
@@ -121,11 +121,10 @@ class Source:
             await self._follow(response)
 
     async def _follow(self, response: aiohttp.ClientResponse) -> None:
-        """Never ends by itself. When it is cancelled the connection is cut: its polite end would outlive the event loop."""
+        """Never ends by itself; it is cancelled."""
         try:
             async for line in response.content:
                 told = json.loads(line)
                 self._observe(Gone(told["object"]) if told["type"] == "DELETED" else Changed(told["object"]))
         finally:
-            if response.connection is not None and response.connection.transport is not None:
-                response.connection.transport.abort()
+            cut(response)

@@ -1,7 +1,8 @@
 """A crash, or a lost reply, at every call over a port: nothing is made twice, nothing is left over, the end is the same.
 
 `make test` ends the process after every call that changes something, on a cloud with tokens; `make test-long` before it too, and with
-its answer lost, and on a cloud with fences. `make test-crash` (CRASH=all) hits every call there is, in every mode, on both and on EC2.
+its answer lost, on a cloud with fences, and after each with the objects on Kubernetes. `make test-crash` (CRASH=all) hits every call there is, in
+every mode, on all of these and on EC2.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.fixtures import Cluster
 from tests.crash import play
 from tests.crash.injector import MUTATING, Mode
 from tests.crash.play import Fault, Outcome, Place
@@ -24,17 +26,23 @@ from tests.simulated.world import Settings
 ALL = os.environ.get("CRASH") == "all"
 #: The tests of one scenario are split, so that they run side by side.
 PARTS = 4 if ALL else 2
-MODES = {"token": (Mode.CRASH_BEFORE, Mode.CRASH_AFTER, Mode.LOST_REPLY), "fence": (Mode.CRASH_AFTER, Mode.LOST_REPLY), "ec2": ()}
-SELDOM_MODES = {"token": (Mode.CRASH_AFTER, Mode.LOST_REPLY), "fence": (), "ec2": ()}
+_BOTH = (Mode.CRASH_AFTER, Mode.LOST_REPLY)
+#: By where the scenarios are played.
+MODES = {"token": (Mode.CRASH_BEFORE, *_BOTH), "fence": _BOTH, "kubernetes": (Mode.CRASH_AFTER,), "ec2": ()}
+SELDOM_MODES = {"token": _BOTH, "fence": (), "kubernetes": (), "ec2": ()}
+#: Not played on Kubernetes, and why.
+NOT_ON_KUBERNETES = {
+    "forced-away": "waits for the garbage collector, which works in real time; beside a real operator: tests/cluster/test_restore_ec2.py",
+}
 
 
-def place(cloud: str, path: Path) -> Place:
-    """Both lag. One is as EC2: alike machines by one call, whose token is closed by time alone. The other is as Nova: machines singly,
-    each with a fence that is made first and removed.
+def place(where: str, path: Path, cluster: Cluster | None = None) -> Place:
+    """Both clouds lag. One is as EC2: alike machines by one call, whose token is closed by time alone. The other is as Nova: machines
+    singly, each with a fence that is made first and removed. `kubernetes` is the first with its objects on the API server.
     """
-    fence = cloud == "fence"
+    fence = where == "fence"
     settings = Settings(lag_seconds=2.0, settle_seconds=30.0, fences=fence, closes=fence, most_per_call=1 if fence else 100)
-    return Place(path, settings, ec2=cloud == "ec2")
+    return Place(path, settings, ec2=where == "ec2", cluster=cluster if where == "kubernetes" else None)
 
 
 @pytest.fixture
@@ -45,20 +53,34 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(place)
 
 
-def _row(scenario: Scenario, cloud: str, mode: Mode) -> object:
+At = Callable[[str], Place]
+
+
+@pytest.fixture
+def at(memory: Path, request: pytest.FixtureRequest) -> At:
+    """The place of a row; the API server is started by the first row that is played there."""
+
+    def found(where: str) -> Place:
+        return place(where, memory, request.getfixturevalue("cluster") if where == "kubernetes" else None)
+
+    return found
+
+
+def _row(scenario: Scenario, where: str, mode: Mode) -> object:
     # A claim makes an object whose name it chooses, so that a lost answer counts there as it does at a launch.
     after = mode is Mode.CRASH_AFTER and scenario.name in {*SCENARIOS, "restore"}
-    short = cloud == "token" and (after or (scenario.name, mode) == ("restore", Mode.LOST_REPLY))
+    short = where == "token" and (after or (scenario.name, mode) == ("restore", Mode.LOST_REPLY))
     marks = () if short else pytest.mark.long
-    return pytest.param(scenario, cloud, mode, id=f"{scenario.name}-{cloud}-{mode.name.lower()}", marks=marks)
+    return pytest.param(scenario, where, mode, id=f"{scenario.name}-{where}-{mode.name.lower()}", marks=marks)
 
 
 ROWS = [
-    _row(scenario, cloud, mode)
+    _row(scenario, where, mode)
     for scenarios, modes in ((SCENARIOS, MODES), (SELDOM, SELDOM_MODES))
     for scenario in scenarios.values()
-    for cloud in modes
-    for mode in (tuple(Mode) if ALL else modes[cloud])
+    for where in modes
+    if (where, scenario.name) not in {("kubernetes", each) for each in NOT_ON_KUBERNETES}
+    for mode in (tuple(Mode) if ALL else modes[where])
 ]
 
 
@@ -69,40 +91,60 @@ def _points(free: Outcome, mode: Mode) -> list[int]:
 
 
 @functools.cache
-def _free(name: str, cloud: str, mode: Mode) -> Outcome:
+def _free(name: str, where: str, mode: Mode, cluster: Cluster | None) -> Outcome:
     """The scenario without a fault."""
     with tempfile.TemporaryDirectory() as path:
-        return play.run({**SCENARIOS, **SELDOM}[name], place(cloud, Path(path)), Fault(mode, reads=ALL))
+        return play.run({**SCENARIOS, **SELDOM}[name], place(where, Path(path), cluster), Fault(mode, reads=ALL))
 
 
 @pytest.mark.parametrize("part", range(PARTS), ids=lambda part: f"part{part}")
-@pytest.mark.parametrize(("scenario", "cloud", "mode"), ROWS)
-def test_every_call(scenario: Scenario, cloud: str, mode: Mode, part: int, memory: Path) -> None:
+@pytest.mark.parametrize(("scenario", "where", "mode"), ROWS)
+def test_every_call(scenario: Scenario, where: str, mode: Mode, part: int, at: At) -> None:
     # Which calls are counted depends on the mode for reads alone.
-    free = _free(scenario.name, cloud, mode if ALL else Mode.CRASH_AFTER)
+    free = _free(scenario.name, where, mode if ALL else Mode.CRASH_AFTER, at(where).cluster)
     assert free.calls
     assert not free.wrong
     wrong: dict[str, tuple[str, ...]] = {}
-    for at in _points(free, mode)[part::PARTS]:
-        outcome = play.run(scenario, place(cloud, memory), Fault(mode, at, ALL))
+    for number in _points(free, mode)[part::PARTS]:
+        outcome = play.run(scenario, at(where), Fault(mode, number, ALL))
         # Reads depend on time, and time on what happened before; so do the last roll-ups, which may come together.
-        assert outcome.hit or ALL or at >= len(free.calls) - 3, f"call {at} was not met"
+        assert outcome.hit or ALL or number >= len(free.calls) - 3, f"call {number} was not met"
         if outcome.wrong:
-            wrong[f"{at} {outcome.hit}"] = outcome.wrong
+            wrong[f"{number} {outcome.hit}"] = outcome.wrong
     assert not wrong
 
 
-@pytest.mark.parametrize("mode", [Mode.CRASH_AFTER, Mode.LOST_REPLY])
-def test_every_launch_on_ec2(mode: Mode, memory: Path) -> None:
-    """By boto3 over HTTP: the calls that make machines, and what is written before and after them."""
-    free = _free("create", "ec2", mode)
-    assert not free.wrong
-    launches = [at for at, call in enumerate(free.calls) if call == "cloud.create"]
+def _of_the_cloud(free: Outcome, mode: Mode) -> set[int]:
+    """The calls that make and end machines, what is written before and after each, and what lets go of it."""
     # An answer of the store is lost in the same way whatever the cloud is.
     beside = (-1, 0, 1) if mode is Mode.CRASH_AFTER else (0,)
-    for at in sorted({at + by for at in launches for by in beside}):
-        outcome = play.run(SCENARIOS["create"], place("ec2", memory), Fault(mode, at))
-        assert not outcome.wrong, f"{at} {outcome.hit}"
+    sent = {number + by for number, call in enumerate(free.calls) if call in ("cloud.create", "cloud.delete") for by in beside}
+    return sent | {number for number, call in enumerate(free.calls) if call == "cloud.close"}
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "mode"),
+    [
+        pytest.param(name, where, mode, id=f"{name}-{where}-{mode.name.lower()}")
+        for name, where, mode in (
+            ("create", "ec2", Mode.CRASH_AFTER),
+            ("create", "ec2", Mode.LOST_REPLY),
+            ("scale-out-many", "ec2", Mode.CRASH_AFTER),
+            ("heal", "ec2", Mode.CRASH_AFTER),
+            ("delete", "ec2", Mode.CRASH_AFTER),
+            ("create", "kubernetes", Mode.CRASH_AFTER),
+        )
+    ],
+)
+def test_every_machine_elsewhere(name: str, where: str, mode: Mode, at: At) -> None:
+    """In short what the long rows are whole: by boto3 over HTTP to EC2, and with the objects on a real API server."""
+    free = _free(name, where, mode, at(where).cluster)
+    assert not free.wrong
+    numbers = sorted(_of_the_cloud(free, mode))
+    assert numbers
+    for number in numbers:
+        outcome = play.run(SCENARIOS[name], at(where), Fault(mode, number, ALL))
+        assert not outcome.wrong, f"{number} {outcome.hit}"
 
 
 def test_the_scenarios_meet_every_kind_of_call_that_changes_something(memory: Path) -> None:
@@ -111,3 +153,7 @@ def test_the_scenarios_meet_every_kind_of_call_that_changes_something(memory: Pa
         (memory / name).mkdir()
         met |= set(play.run(scenario, place("fence", memory / name), Fault(Mode.CRASH_AFTER)).calls)
     assert met == MUTATING
+
+
+def test_what_is_not_played_is_a_scenario() -> None:
+    assert set(NOT_ON_KUBERNETES) <= set(SELDOM)
