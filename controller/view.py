@@ -17,7 +17,7 @@ from controller.api.reasons import Reason
 from controller.engine.objects import Objects
 from controller.ports import Key
 from controller.reconcilers.instancegroup import revision
-from controller.reconcilers.instancegroup.plan import wanted
+from controller.reconcilers.instancegroup.observed import wanted
 
 #: Reasons of a group's conditions that are told also of one that is Ready.
 _NOTED = {each.value for each in (Reason.REVISION_CHANGED, Reason.INPUT_CHANGED, Reason.CLAMPED)}

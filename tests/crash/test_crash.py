@@ -1,8 +1,8 @@
 """A crash, or a lost reply, at every call over a port: nothing is made twice, nothing is left over, the end is the same.
 
 `make test` ends the process after every call that changes something, on a cloud with tokens; `make test-long` before it too, and with
-its answer lost, on a cloud with fences, and after each with the objects on Kubernetes. `make test-crash` (CRASH=all) hits every call there is, in
-every mode, on all of these and on EC2.
+its answer lost, on a cloud with fences, and after each with the objects on Kubernetes. `make test-crash` (CRASH=all) hits every call
+there is, in every mode, on all of these and on EC2.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from controller.reconcilers.instance import plan as instance_plan
 from controller.reconcilers.instance import status as instance_status
 from controller.reconcilers.instance import steps
 from controller.reconcilers.instance.observed import Acts, Attempt, CloudView, Health, Owner, Sent, Sight
+from controller.reconcilers.instancegroup import observed as group_observed
 from controller.reconcilers.instancegroup import plan as group_plan
 from controller.reconcilers.instancegroup import status as group_status
 from tests.properties import build
@@ -218,14 +219,14 @@ class Fleet:
             life.attempt = Attempt(machine=machine, at=self.now)
 
     # --- the group
-    def group_observed(self) -> group_plan.Observed:
-        hold = group_plan.Hold(Reason.NO_ADDRESS, "the template reads an address that is not there") if self.faults.hold else None
-        return group_plan.Observed(
+    def group_observed(self) -> group_observed.Observed:
+        hold = group_observed.Hold(Reason.NO_ADDRESS, "the template reads an address that is not there") if self.faults.hold else None
+        return group_observed.Observed(
             group=self.group,
             instances=tuple(self.rng.sample([each.instance for each in self.lives.values()], len(self.lives))),
             now=self.now,
             hold=hold,
-            dependencies=(group_plan.Dependency("db", self.faults.available, "" if self.faults.available else "0 of 1"),),
+            dependencies=(group_observed.Dependency("db", self.faults.available, "" if self.faults.available else "0 of 1"),),
             revision="shop-app-1",
             in_doubt=self.faults.trouble,
         )
@@ -325,8 +326,8 @@ class Fleet:
     # --- the end
     def converged(self) -> bool:
         instances = [life.instance for life in self.lives.values()]
-        ready = all(group_plan.ready(each) for each in instances)
-        wanted = group_plan.wanted(self.group)
+        ready = all(group_observed.ready(each) for each in instances)
+        wanted = group_observed.wanted(self.group)
         return (
             ready and len(instances) == wanted == len(self.cloud.live(self.now)) and self.planned is not None and not self.planned.actions
         )
@@ -347,7 +348,7 @@ class Fleet:
         raise AssertionError(f"not converged: {self.picture()}")
 
     def picture(self) -> str:
-        lines = [f"{self.now:%H:%M:%S} wanted {group_plan.wanted(self.group)} {self.planned}"]
+        lines = [f"{self.now:%H:%M:%S} wanted {group_observed.wanted(self.group)} {self.planned}"]
         for name, life in sorted(self.lives.items()):
             status = life.instance.status
             lines.append(f"{name} deleting={life.instance.metadata.deleting} {status.phase} {status.machine} {life.attempt} {life.acts}")

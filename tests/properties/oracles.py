@@ -15,6 +15,7 @@ from controller.api.instance import Instance
 from controller.api.meta import condition, is_true
 from controller.api.reasons import Reason
 from controller.reconcilers.instance import observed, steps
+from controller.reconcilers.instancegroup import observed as group_observed
 from controller.reconcilers.instancegroup import plan as group_plan
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ class Oracles:
         assert not coming or token in fleet.cloud.closed or token in fleet.cloud.tokens, "released while a call can still make its machine"
 
     # --- the group
-    def group(self, fleet: Fleet, o: group_plan.Observed, todo: group_plan.Plan, before: Mapping[str, Instance]) -> None:
+    def group(self, fleet: Fleet, o: group_observed.Observed, todo: group_plan.Plan, before: Mapping[str, Instance]) -> None:
         self.ever_available |= all(each.available for each in o.dependencies)
-        wanted = group_plan.wanted(o.group)
+        wanted = group_observed.wanted(o.group)
         live = [life.instance for life in fleet.lives.values() if not life.instance.metadata.deleting]
         batches = Counter(life.identity for life in fleet.lives.values())
         assert max(batches.values(), default=1) == 1, "two Instances of one identity"
@@ -135,7 +136,7 @@ class Oracles:
                 self.lowered.update(before[name].metadata.uid for name in action.lowered)
         assert max(self.lowered.values(), default=1) == 1, "the count was lowered twice for one Instance"
 
-    def _replacing(self, o: group_plan.Observed, before: Mapping[str, Instance], deletes: list[group_plan.Delete]) -> None:
+    def _replacing(self, o: group_observed.Observed, before: Mapping[str, Instance], deletes: list[group_plan.Delete]) -> None:
         """Back-off: the first at once, then 10 s doubling to 5 min, ±10 %; forgotten after ten quiet minutes."""
         replaced = [each for each in deletes if each.reason in REPLACED]
         assert all(not is_true(before[each.name].status.conditions, "Ready") for each in replaced), "a Ready machine was replaced"
@@ -151,7 +152,7 @@ class Oracles:
 
     def _brake(self, fleet: Fleet, before: Mapping[str, Instance], deletes: list[group_plan.Delete], made: list[str]) -> None:
         live = {name: life.instance for name, life in fleet.lives.items() if not life.instance.metadata.deleting}
-        wanted = group_plan.wanted(fleet.group)
+        wanted = group_observed.wanted(fleet.group)
         self.slots = [slot for slot in self.slots if _is_open(slot, live, lacking=len(live) - len(made) < wanted)]
         opened = [Slot() for each in deletes if each.reason in STILL_THERE]
         self.slots += opened

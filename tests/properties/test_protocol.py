@@ -19,7 +19,7 @@ from controller import errors
 from controller.api.group import InstanceGroup
 from controller.engine import inventory
 from controller.ports import T
-from controller.reconcilers.instancegroup import plan as group_plan
+from controller.reconcilers.instancegroup import observed as group_observed
 from tests.crash.injector import MUTATING, FaultyStore
 from tests.simulated.world import Settings, SimulatedMachine
 from tests.system.documents import chain
@@ -196,7 +196,7 @@ async def _live_through(rig: Rig, story: list[tuple[float, Deed]], manners: Sett
 
 def _as_wanted(rig: Rig) -> bool:
     return all(
-        group_plan.wanted(each) == len(rig.live(each.spec.service)) == len(rig.instances(each.spec.service))
+        group_observed.wanted(each) == len(rig.live(each.spec.service)) == len(rig.instances(each.spec.service))
         for each in rig.engine.objects.models("InstanceGroup", InstanceGroup)
     )
 

@@ -16,7 +16,7 @@ from controller.api import meta
 from controller.api.group import InstanceGroup
 from controller.api.reasons import Reason
 from controller.ports import Identity, Key, Obj
-from controller.reconcilers.instancegroup import plan as group_plan
+from controller.reconcilers.instancegroup import observed as group_observed
 from controller.stores import merge
 from tests.simulated.harness import CONTROLLER
 from tests.system import everything, mutations
@@ -128,7 +128,7 @@ class Trial:
         """How many machines each service is to have by now."""
         groups = [self.rig.engine.objects.model(Key("InstanceGroup", "default", f"shop-{each}"), InstanceGroup) for each in NUMBERS]
         return {
-            each: group_plan.wanted(group) if group is not None and not group.metadata.deleting else 0
+            each: group_observed.wanted(group) if group is not None and not group.metadata.deleting else 0
             for each, group in zip(NUMBERS, groups, strict=True)
         }
 

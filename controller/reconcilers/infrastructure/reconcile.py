@@ -31,7 +31,7 @@ from controller.reconcilers.infrastructure.plan import (
     group_name,
     plan,
 )
-from controller.reconcilers.instancegroup import gather as group_gather
+from controller.reconcilers.instancegroup import makings
 
 
 async def reconcile(engine: Engine, key: Key) -> float | None:
@@ -101,7 +101,7 @@ async def _facts(engine: Engine, namespace: str, name: str) -> TemplateFacts | N
     template = engine.objects.model(Key("InstanceTemplate", namespace, name), InstanceTemplate)
     if template is None:
         return None
-    text = await group_gather.template_text(engine, template)
+    text = await makings.template_text(engine, template)
     if isinstance(text, Problem):
         return TemplateFacts(problem=text)
     cached = ("facts", template.metadata.uid, template.metadata.resource_version, text)

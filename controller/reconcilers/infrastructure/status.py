@@ -11,7 +11,7 @@ from controller.api.reasons import Reason
 from controller.reconcilers import conditions
 from controller.reconcilers.conditions import Say, say
 from controller.reconcilers.infrastructure.plan import Observed, Plan
-from controller.reconcilers.instancegroup.plan import wanted
+from controller.reconcilers.instancegroup.observed import wanted
 
 _WAY = {Reason.SCALING, Reason.RECONCILING, Reason.WAITING_FOR_DEPENDENCIES}
 

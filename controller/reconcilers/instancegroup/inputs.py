@@ -11,7 +11,7 @@ from controller.api.instance import Instance
 from controller.api.meta import Variable
 from controller.api.reasons import Reason
 from controller.reconcilers.infrastructure.plan import merged
-from controller.reconcilers.instancegroup.plan import Hold, ready
+from controller.reconcilers.instancegroup.observed import Hold, ready
 
 #: An Instance's inputs are one value in its spec; etcd and the API server pay for each copy (design section 4).
 LIMIT_BYTES = 16 * 1024

@@ -13,15 +13,16 @@ from controller.api.reasons import Reason
 from controller.engine import metrics
 from controller.engine.engine import Engine
 from controller.ports import Identity, Key, Obj
-from controller.reconcilers.instancegroup import making, snapshots, status
-from controller.reconcilers.instancegroup.gather import Makings, gather
+from controller.reconcilers.instancegroup import creation, snapshots, status
+from controller.reconcilers.instancegroup.gather import gather
+from controller.reconcilers.instancegroup.makings import Makings
+from controller.reconcilers.instancegroup.observed import Observed
 from controller.reconcilers.instancegroup.plan import (
     Action,
     AddFinalizer,
     Claim,
     Create,
     Delete,
-    Observed,
     Plan,
     RefuseScaleIn,
     Release,
@@ -34,7 +35,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     group = engine.objects.model(key, InstanceGroup)
     if group is None:
         return None
-    await making.adopt(engine, group)
+    await creation.adopt(engine, group)
     observed, makings = await gather(engine, group)
     todo = plan(observed)
     wanted = status.report(observed, todo)
@@ -73,9 +74,9 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
         case Create():
             if makings is not None:
                 await snapshots.ensure(engine, group, makings)
-                await making.create(engine, group, makings, action)
+                await creation.create(engine, group, makings, action)
         case Claim(unclaimed):
-            await making.claim(engine, group, unclaimed)
+            await creation.claim(engine, group, unclaimed)
         case Delete(name, reason, message):
             if reason not in (Reason.SCALING, Reason.DELETED, Reason.BATCH_BROKEN):
                 metrics.replacements.labels(reason.value).inc()

@@ -12,8 +12,8 @@ from controller.api.instance import Instance
 from controller.engine.engine import Engine
 from controller.engine.objects import owner_reference
 from controller.ports import Key, Obj
-from controller.reconcilers.instancegroup.gather import Makings
-from controller.reconcilers.instancegroup.making import everything
+from controller.reconcilers.instancegroup.creation import everything
+from controller.reconcilers.instancegroup.makings import Makings
 
 
 def needs(instance: Instance, makings: Makings) -> bool:

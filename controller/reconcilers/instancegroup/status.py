@@ -8,7 +8,8 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.reconcilers import conditions
 from controller.reconcilers.conditions import Say, say
-from controller.reconcilers.instancegroup.plan import Observed, Plan, ready, released, wanted
+from controller.reconcilers.instancegroup.observed import Observed, ready, released, wanted
+from controller.reconcilers.instancegroup.plan import Plan
 
 #: Addresses shown in a group's status: enough to reach it, bounded whatever its size.
 SHOWN = 5

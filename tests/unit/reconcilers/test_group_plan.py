@@ -16,24 +16,9 @@ from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.ports import Identity
 from controller.reconcilers.instancegroup import status
-from controller.reconcilers.instancegroup.plan import (
-    BACK_OFF_FORGOTTEN,
-    AddFinalizer,
-    Claim,
-    Create,
-    Delete,
-    Dependency,
-    Hold,
-    Observed,
-    Plan,
-    RefuseScaleIn,
-    Release,
-    ScaleIn,
-    Unclaimed,
-    back_off,
-    plan,
-    wanted,
-)
+from controller.reconcilers.instancegroup.observed import Dependency, Hold, Observed, Unclaimed, wanted
+from controller.reconcilers.instancegroup.plan import AddFinalizer, Claim, Create, Delete, Plan, RefuseScaleIn, Release, ScaleIn, plan
+from controller.reconcilers.instancegroup.replacing import BACK_OFF_FORGOTTEN, back_off
 from tests.properties.build import NOW, group, instance, launched, machine, seconds, stands
 
 

@@ -12,7 +12,7 @@ from controller.api.meta import ConfigMapKeyRef, SecretKeyRef, ValueSource, Vari
 from controller.api.reasons import Reason
 from controller.reconcilers.instancegroup import inputs
 from controller.reconcilers.instancegroup.inputs import Reads, Sources, addresses, compute, stale
-from controller.reconcilers.instancegroup.plan import Hold
+from controller.reconcilers.instancegroup.observed import Hold
 from tests.properties import build
 
 

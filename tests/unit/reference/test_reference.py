@@ -21,7 +21,7 @@ CONTROLLER = ROOT / "controller"
 MODULES = {
     "Instance": ("reconcilers/instance", "engine/launcher.py", "engine/request.py", "engine/engine.py"),
     "InstanceGroup": ("reconcilers/instancegroup", "engine/request.py", "engine/engine.py"),
-    "Infrastructure": ("reconcilers/infrastructure", "reconcilers/graph.py", "reconcilers/instancegroup/gather.py", "engine/engine.py"),
+    "Infrastructure": ("reconcilers/infrastructure", "reconcilers/graph.py", "reconcilers/instancegroup/makings.py", "engine/engine.py"),
     "Cloud": ("reconcilers/cloud", "engine/sweep.py", "engine/engine.py"),
 }
 

@@ -20,8 +20,10 @@ from controller.engine import clouds
 from controller.engine.engine import Engine
 from controller.engine.objects import dump, key_of, owner_reference, typed
 from controller.ports import Identity, Key, Machine, Obj
-from controller.reconcilers.instancegroup.gather import AVOID_SECONDS, Makings
-from controller.reconcilers.instancegroup.plan import Create, Unclaimed
+from controller.reconcilers.instancegroup.makings import Makings
+from controller.reconcilers.instancegroup.observed import Unclaimed
+from controller.reconcilers.instancegroup.plan import Create
+from controller.reconcilers.instancegroup.refusals import AVOID_SECONDS
 
 
 async def adopt(engine: Engine, group: InstanceGroup) -> None:

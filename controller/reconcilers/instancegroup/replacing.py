@@ -1,0 +1,107 @@
+"""Which failed Instances of a group are replaced now, and what holds the others back: the brake and the back-off. Pure.
+
+`plan.py` asks. A replacement is nothing but a deletion here; what brakes it (`Replacement`, the annotation `replaces`) is read from
+the objects, never remembered (docs/decisions/0005-brake.md).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controller.api import meta
+from controller.api.group import Replacement
+from controller.api.instance import Instance
+from controller.api.reasons import Reason
+from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, failed, ready, wanted, why
+
+#: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
+BACK_OFF_FIRST = timedelta(seconds=10)
+BACK_OFF_MOST = timedelta(minutes=5)
+#: Refusals that say nothing of fewer machines, or of another implementation.
+_FULL = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID})
+#: A group in which nothing failed for so long, beyond the time its machines have to start, starts its back-off anew.
+BACK_OFF_FORGOTTEN = timedelta(minutes=10)
+#: At most this part of a group, and at least one, is replaced at once (design section 5, rule 8).
+BRAKE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Replacing:
+    """Which failed Instances go now, and why no more of them do."""
+
+    now: tuple[Instance, ...] = ()
+    held: Hold | None = None
+    again: datetime | None = None
+    brake: Replacement | None = None
+
+
+def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Replacing:
+    """Failed Instances that may go now, `held` being what forbids to make any: what is asked for in another way at once, others within
+    the brake and after the back-off."""
+    broken = [each for each in live if failed(each) is not None]
+    other_way = tuple(each for each in broken if _other_way(o, each)) if not o.in_doubt else ()
+    found = _in_turn(o, tuple(each for each in broken if each not in other_way), held)
+    return replace(found, now=(*other_way, *found.now))
+
+
+def _other_way(o: Observed, instance: Instance) -> bool:
+    """Whether its successor is asked for in another way: in a smaller batch, or by the next implementation."""
+    smaller = instance.spec.batch.size > 1 and instance.spec.implementation.name not in o.full
+    return failed(instance) in _FULL and (smaller or o.another)
+
+
+def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> Replacing:
+    broken = sorted(failing, key=lambda each: (failed(each) not in ENDED, each.spec.index))
+    last = o.group.status.replacement
+    if not broken:
+        return Replacing(brake=last.model_copy(update={"due": None}) if last is not None and last.due is not None else None)
+    if o.in_doubt:
+        return Replacing(held=Hold(Reason.FROZEN, f"{len(broken)} machines failed; none is replaced while {o.in_doubt}"))
+    consecutive = _consecutive(o, broken)
+    # Counted from when the failure was seen: a machine that never gets healthy fails long after its launch.
+    due = last.due if last is not None and last.due is not None else o.now + back_off(consecutive, o.group.metadata.uid)
+    said = why(broken[0])[1]
+    if last is not None and due > o.now:
+        waits = Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {said}; replaced after a back-off")
+        return Replacing(held=waits, again=due, brake=last.model_copy(update={"due": due}))
+    # What may still run is not destroyed while nothing can be made in its place.
+    room = 0 if held is not None else _room(o)
+    chosen = [each for each in broken if failed(each) in ENDED]
+    chosen += [each for each in broken if failed(each) not in ENDED][: max(0, room)]
+    if not chosen:
+        return Replacing(held=held or Hold(Reason.BRAKED, f"{broken[0].metadata.name}: {said}; others are being replaced"))
+    return Replacing(tuple(chosen), brake=Replacement(consecutive=consecutive + 1, time=o.now))
+
+
+def _consecutive(o: Observed, broken: Sequence[Instance]) -> int:
+    """How many replacements there were since the group was last well."""
+    last = o.group.status.replacement
+    if last is None:
+        return 0
+    starting = timedelta(seconds=max(each.spec.health.startup_seconds for each in broken))
+    return 0 if o.now - last.time > BACK_OFF_FORGOTTEN + starting else last.consecutive
+
+
+def _room(o: Observed) -> int:
+    """How many more machines that may still run can be replaced at once."""
+    # A deleting Instance says no more why it failed; it counts until another is made in its place.
+    lacking = max(0, wanted(o.group) - sum(1 for each in o.instances if not each.metadata.deleting))
+    coming = sum(1 for each in o.instances if _stands_in(each))
+    return max(1, int(wanted(o.group) * BRAKE)) - lacking - coming
+
+
+def _stands_in(instance: Instance) -> bool:
+    if instance.metadata.deleting or ready(instance) or failed(instance) is not None:
+        return False
+    return meta.REPLACES in instance.metadata.annotations
+
+
+def back_off(consecutive: int, seed: str) -> timedelta:
+    """How long the replacement after `consecutive` earlier ones waits; jittered by ±10 %, the same for the same seed."""
+    if consecutive <= 0:
+        return timedelta(0)
+    plain = min(BACK_OFF_FIRST * 2 ** min(consecutive - 1, 10), BACK_OFF_MOST)
+    return plain * random.Random(f"{seed}/{consecutive}").uniform(0.9, 1.1)
