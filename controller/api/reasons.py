@@ -154,7 +154,10 @@ HELP: dict[Reason, tuple[str, str]] = {
         "Machines with this Infrastructure's name exist which no Instance claims; until then no new ones are made.",
         "If they are this Infrastructure's, create it with the `spec.id` that the message names; else end them at the cloud.",
     ),
-    Reason.LIMIT_REACHED: ("`Cloud.spec.maxInstances` machines exist.", "Raise maxInstances of the Cloud, or scale something down."),
+    Reason.LIMIT_REACHED: (
+        "The account has `Cloud.spec.maxInstances` machines of this controller, those of its other Clouds and namespaces among them.",
+        "Raise maxInstances of the Cloud, or scale something down.",
+    ),
     Reason.FROZEN: (
         "The store or the cloud's answers are in doubt: nothing is destroyed or replaced.",
         "Wait, or see the message for what is in doubt.",

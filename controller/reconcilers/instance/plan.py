@@ -127,7 +127,9 @@ def _held_back(o: Observed) -> Stand | None:
     if o.sight.listed is None:
         return steps.waiting(Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: its machines were not listed yet")
     if not o.cloud.room:
-        return steps.waiting(Reason.LIMIT_REACHED, f"Cloud {observed.cloud_name(o)} has its maxInstances of {o.cloud.limit} machines")
+        return steps.waiting(
+            Reason.LIMIT_REACHED, f"Cloud {observed.cloud_name(o)}: its account has its maxInstances of {o.cloud.limit} machines"
+        )
     return None
 
 
