@@ -86,7 +86,8 @@ class Clouds:
         #: More than one Instance of an identity is a copy that somebody made; the first that was seen is woken.
         self._instances: dict[Identity, dict[Key, None]] = {}
         self._launched: dict[Key, dict[Identity, frozenset[Identity]]] = {}
-        self._recorded: dict[Key, dict[Identity, MachineId]] = {}
+        #: By Cloud and Instance: its identity and the id that it has recorded.
+        self._recorded: dict[Key, dict[Key, tuple[Identity, MachineId]]] = {}
         self._waiting: dict[Key, None] = {}
         self._live: dict[Account, tuple[Inventory, int, set[Identity]]] = {}
         self._version = 0
@@ -139,11 +140,16 @@ class Clouds:
         """Live machines of ours that no Instance in the cache claims; computed once per change of either side."""
         versions = (self._version, *(each.version for each in self._inventories.values()))
         if self._suspects[0] != versions:
+            # By whatever Cloud: one of the same account may not be bound at this moment.
+            recorded = {id for some in self._recorded.values() for _, id in some.values()}
             found = tuple(
                 (account, machine)
                 for account, inventory in sorted(self._inventories.items(), key=lambda each: str(each[0]))
                 for machine in sorted(inventory.machines.values(), key=lambda each: each.id)
-                if machine.ours and machine.state is not MachineState.TERMINATED and machine.identity not in self._instances
+                if machine.ours
+                and machine.state is not MachineState.TERMINATED
+                and machine.identity not in self._instances
+                and machine.id not in recorded
             )
             self._suspects = (versions, found)
         return self._suspects[1]
@@ -184,15 +190,15 @@ class Clouds:
     # --- what the inventories are given
     def _recorded_in(self, account: Account) -> dict[MachineId, Identity]:
         """Which Instance has recorded an id; of an id that two have recorded the one of the lesser identity."""
-        found = [each for key in self._here(account) for each in self._recorded.get(key, {}).items()]
-        return {id: identity for identity, id in sorted(found, reverse=True)}
+        least: dict[MachineId, Identity] = {}
+        for identity, id in (each for key in self._here(account) for each in self._recorded.get(key, {}).values()):
+            least[id] = min(identity, least.get(id, identity))
+        return least
 
     def _owns(self, identity: Identity, id: MachineId) -> bool:
-        """Whether there is an Instance of that identity that has recorded that machine, or none."""
-        if identity not in self._instances:
-            return False
-        own = next((each[identity] for each in self._recorded.values() if identity in each), id)
-        return own == id
+        """Whether there is an Instance of that identity that has recorded that machine, or none; one that has ended counts."""
+        found = (self._objects.get(key) for key in self._instances.get(identity, ()))
+        return any(each.get("status", {}).get("machine", {}).get("id", id) == id for each in found if each is not None)
 
     def _here(self, account: Account) -> set[Key]:
         return {key for key, binding in self._bindings.items() if binding.inventory.account == account}
@@ -226,8 +232,10 @@ class Clouds:
             batch = obj["spec"]["batch"]
             identity = Identity(batch["id"], batch["index"])
             key = Key("Instance", obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
-            self._count(obj, identity, present=present, gone=not present and new is None)
-            self._note(obj, identity, present=present)
+            gone = not present and new is None
+            self._count(obj, identity, present=present, gone=gone)
+            if present or gone:
+                self._note(key, obj, identity, gone=gone)
             known = self._instances.get(identity, {})
             if present and key not in known:
                 self._instances.setdefault(identity, {})[key] = None
@@ -250,7 +258,7 @@ class Clouds:
                 del self._waiting[key]
                 self._wake(key)
 
-    def _note(self, instance: Obj, identity: Identity, *, present: bool) -> None:
+    def _note(self, key: Key, instance: Obj, identity: Identity, *, gone: bool) -> None:
         """Keep which ids Instances have recorded whose end no list has shown, or still has to prove.
 
         A deleting one waits for the proof, and its cloud may have forgotten by then what it had shown as terminated.
@@ -258,10 +266,14 @@ class Clouds:
         recorded = self._recorded.setdefault(_cloud_of(instance), {})
         machine: Obj = instance.get("status", {}).get("machine", {})
         over = machine.get("state") == MachineState.TERMINATED.value and not instance["metadata"].get("deletionTimestamp")
-        if present and machine and not over:
-            recorded[identity] = MachineId(machine["id"])
+        entry = (identity, MachineId(machine["id"])) if machine and not over and not gone else None
+        if recorded.get(key) == entry:
+            return
+        self._version += 1
+        if entry is None:
+            del recorded[key]
         else:
-            recorded.pop(identity, None)
+            recorded[key] = entry
 
 
 def _cloud_of(instance: Obj) -> Key:

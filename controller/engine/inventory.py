@@ -203,7 +203,10 @@ class Inventory:
         return running | await self.calls("list", lambda: _by_id(self.driver.list(running=False)), weight=pages)
 
     def _missing(self, ids: Set[MachineId], now: datetime) -> Set[MachineId]:
-        """Those of the recorded ids which no list shows that are worth asking for: a machine just made shows up by itself."""
+        """Those of the recorded ids which no list shows that are worth asking for.
+
+        A machine just made shows up by itself, so what this process never saw is waited for a little.
+        """
         self._lacking = {id: self._lacking.get(id, now) for id in ids}
         known = self.machines.keys() | self._not_found.keys()
         return {id for id, since in self._lacking.items() if id in known or now - since >= _SHOWN_AFTER}
@@ -239,7 +242,7 @@ class Inventory:
 
     def _take(self, machines: dict[MachineId, Machine], begun: datetime, *, whole: bool) -> None:
         changed = {each.identity for id, each in machines.items() if self.machines.get(id) != each}
-        changed |= {each.identity for id, each in self.machines.items() if id not in machines}
+        changed |= {each.identity for id, each in self.machines.items() if machines.get(id) != each}
         if changed:
             self._group(machines, changed)
         for id in machines.keys() - self._first_seen.keys():

@@ -72,7 +72,9 @@ class Launcher:
         found = self._attempts.get(uid, Attempt())
         denied = found.sent is Sent.BEHIND or (found.sent is Sent.UNKNOWN and found.reason is Reason.DENIED)
         # Allowed by now, or to be asked by other credentials: that is due at once.
-        return replace(found, sent=Sent.PACED, after=timedelta(0)) if denied and not self._denials.stands(uid) else found
+        if denied and not self._denials.stands(uid):
+            return replace(found, sent=Sent.PACED, after=timedelta(0), reason=None, message="")
+        return found
 
     def forget(self, uid: str) -> None:
         """The Instance has gone, or what came of its launch is in its status."""
@@ -128,18 +130,29 @@ class Launcher:
         recorded = instance.status.launch
         if recorded is None:
             raise ValueError("resend needs a recorded launch")
-        uid = instance.metadata.uid
         if self._is_behind(instance) or not self._has_turn(instance, binding):
             return
+        again: LaunchRequest | None = None
+        try:
+            again = await self._as_recorded(instance, binding, recorded)
+        finally:
+            if again is None:
+                binding.inventory.calls.turns.give_back(machines=instance.spec.batch.size)
+        if again is not None:
+            self._send(instance, binding, again)
+
+    async def _as_recorded(self, instance: Instance, binding: Binding, recorded: Launch) -> LaunchRequest | None:
+        """The request that was recorded; None where it cannot be made again, byte for byte."""
+        uid = instance.metadata.uid
         try:
             again = replace(await self._build(instance, binding), fence=recorded.fence)
         except request.NotNow as missing:
             self._attempts[uid] = Attempt(Sent.MISMATCH, missing.reason, str(missing), at=self._parts.now())
-            return
+            return None
         if request.digest(again) != recorded.digest:
             self._attempts[uid] = Attempt(Sent.MISMATCH, Reason.LAUNCHING, "the request is not what it was", at=self._parts.now())
-            return
-        self._send(instance, binding, again)
+            return None
+        return again
 
     def _is_behind(self, instance: Instance) -> bool:
         """Whether another launch that is denied asks again for this one too."""

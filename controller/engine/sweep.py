@@ -79,7 +79,8 @@ class Sweep:
         instances = await self._parts.objects.store.list("Instance")
         groups = await self._parts.objects.store.list("InstanceGroup")
         claimed = {Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]) for each in instances}
-        missed = {place: machine for place, machine in suspects.items() if machine.identity not in claimed}
+        recorded = {each.get("status", {}).get("machine", {}).get("id") for each in instances}
+        missed = {place: each for place, each in suspects.items() if each.identity not in claimed and each.id not in recorded}
         before = +self._missed
         self._missed = Counter({place: self._missed[place] + 1 for place in missed})
         if self._missed != before:

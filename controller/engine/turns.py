@@ -48,6 +48,8 @@ class Turns:
         #: By group, in the order of asking, with when it was asked.
         self._waiting: dict[str, dict[str, tuple[Wish, float]]] = {}
         self._groups: dict[str, str] = {}
+        #: How many machines those that wait ask for.
+        self._machines = 0
         self._come: dict[str, _Come] = {}
         #: Which groups were served, the last one last.
         self._served: dict[str, None] = {}
@@ -64,18 +66,19 @@ class Turns:
         if wish.uid not in self._groups:
             self._groups[wish.uid] = wish.group
             self._waiting.setdefault(wish.group, {})[wish.uid] = (wish, now)
+            self._machines += wish.machines
         self._serve(asks=wish.uid)
         if self._come.pop(wish.uid, None) is not None:
             return 0.0
-        machines = sum(each.machines for group in self._waiting.values() for each, _ in group.values())
-        return max(_NONE_SECONDS, self._limiter.backlog(_ACTION, now, calls=len(self._groups), machines=machines))
+        return max(_NONE_SECONDS, self._limiter.backlog(_ACTION, now, calls=len(self._groups), machines=self._machines))
 
     def forget(self, uid: str) -> None:
         """Who asked wants no turn any more."""
         self._leave(uid)
         come = self._come.pop(uid, None)
         if come is not None:
-            self.give_back(machines=come.machines)
+            self._limiter.give_back(_ACTION, machines=come.machines)
+        self._serve()
 
     def give_back(self, *, calls: float = 1.0, machines: int = 1) -> None:
         """Of a turn that was taken so much is not used; who waits may have it."""
@@ -85,7 +88,8 @@ class Turns:
     def _leave(self, uid: str) -> None:
         group = self._groups.pop(uid, None)
         if group is not None:
-            del self._waiting[group][uid]
+            wish, _ = self._waiting[group].pop(uid)
+            self._machines -= wish.machines
             if not self._waiting[group]:
                 del self._waiting[group]
 

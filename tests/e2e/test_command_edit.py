@@ -78,6 +78,7 @@ def test_scale_is_clamped_and_said(desk: Desk) -> None:
     assert running == ["chain-app-0", "chain-app-1", "chain-db-0", "chain-web-0"]
 
 
+@pytest.mark.long
 def test_a_fixed_number_is_not_scaled_and_a_free_one_may_be_none(desk: Desk) -> None:
     up(desk, FIXED)
     said = desk.refused(2, "scale", "fixed", "two", "3")

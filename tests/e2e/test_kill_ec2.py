@@ -208,9 +208,15 @@ def test_killed_while_it_scales_in(place: Place) -> None:
     for call in ENDING[:-1]:
         assert place.up(f"{call}:die") == KILLED, call
     place.finish(Place.up, 5)
+    assert len(place.world.machines) == 6
+
+
+@pytest.mark.long
+def test_killed_while_it_scales_in_by_name(place: Place) -> None:
+    place.scaled(5)
     for call in ("after:store.patch", "after:delete"):
         assert place.remove(f"{call}:die") == KILLED, call
-    place.finish(Place.remove, 4)
+    place.finish(Place.remove, 5)
     assert len(place.world.machines) == 6
     assert REMOVED not in {each["metadata"]["name"] for each in place.desk.objects("instances")}
 

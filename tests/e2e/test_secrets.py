@@ -79,7 +79,7 @@ def shown(desk: Desk) -> str:
     )
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["text", pytest.param("json", marks=pytest.mark.long)])
 def test_it_reaches_its_machine_and_nothing_else(desk: Desk, form: str) -> None:
     port = free_port()
     running = desk.start_run("--metrics-port", str(port), "--log-format", form, "--log-level", "debug")

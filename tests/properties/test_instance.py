@@ -189,7 +189,7 @@ def _may_resend(o: Observed) -> None:
     assert o.instance.status.machine is None
     assert not o.sight.machines
     assert o.cloud.ready
-    assert o.attempt.sent in (Sent.NO, Sent.HELD, Sent.PACED, Sent.UNKNOWN)
+    assert o.attempt.sent in (Sent.NO, Sent.HELD, Sent.PACED, Sent.BEHIND, Sent.UNKNOWN)
     said = condition(o.instance.status.conditions, "Launched")
     assert said is None or said.reason not in BURNT
 

@@ -165,3 +165,21 @@ def test_a_restart_into_a_lying_list_replaces_nothing(tmp_path: Path) -> None:
         assert rig.ready()
 
     assert len(play(tmp_path, main).made()) == 3
+
+
+def test_a_machine_that_ended_and_is_forgotten_is_not_asked_for_while_its_instance_is_kept(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(*alone(3))
+        await rig.wait(rig.ready, 120)
+        await rig.let_pass(120)
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        ended = rig.machine("shop-app-0")
+        rig.world.kill(ended.id)
+        await rig.until("Instance", "shop-app-0", "MachineEnded", seconds=30)
+        ended.tags = {}
+        await rig.let_pass(1200)
+        since = rig.clock()
+        await rig.let_pass(600)
+        assert sum(1 for each in rig.heard if each.is_list and each.at >= since) <= 60
+
+    play(tmp_path, main)

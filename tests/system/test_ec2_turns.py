@@ -53,6 +53,7 @@ def test_a_service_with_room_does_not_wait_behind_those_without(tmp_path: Path) 
     assert "RequestLimitExceeded" not in rig.outcomes("RunInstances")
 
 
+@pytest.mark.long
 def test_a_service_that_comes_while_another_is_halved_is_made_at_once(tmp_path: Path) -> None:
     async def main(rig: Ec2Rig) -> None:
         rig.light.behaviour.throttles = True
@@ -69,7 +70,7 @@ def test_a_service_that_comes_while_another_is_halved_is_made_at_once(tmp_path: 
     ("refusal", "halves"),
     [
         FULL,
-        pytest.param(errors.QuotaExceeded("quota"), 7, id="quota"),
+        pytest.param(errors.QuotaExceeded("quota"), 7, id="quota", marks=pytest.mark.long),
         pytest.param(UNSUPPORTED, 1, id="not to be had in any number"),
     ],
 )
@@ -96,6 +97,7 @@ def test_a_hundred_machines_without_room_are_asked_for_thirty_times_an_hour(
     assert len(play(tmp_path, main).made()) == 100
 
 
+@pytest.mark.long
 def test_where_all_implementations_are_full_each_is_asked_by_one_machine(tmp_path: Path) -> None:
     """For three minutes an implementation without room is passed over: 20 times an hour each, beside the back-off."""
 
@@ -203,6 +205,7 @@ def test_other_credentials_are_tried_at_once(tmp_path: Path) -> None:
     play(tmp_path, main)
 
 
+@pytest.mark.long
 def test_another_asks_where_the_one_that_asked_is_deleted(tmp_path: Path) -> None:
     async def main(rig: Ec2Rig) -> None:
         await _deny(rig)
@@ -236,5 +239,27 @@ def test_what_another_implementation_is_denied_holds_up_nobody(tmp_path: Path, t
         assert rig.live() == []
         _allow(rig)
         await rig.wait(lambda: len(rig.live()) == 20, 15 + _seconds_for(20))
+
+    play(tmp_path, main)
+
+
+# --- another that cannot be used
+@pytest.mark.parametrize("why", ["CloudInvalid", "SecretNotFound"])
+def test_a_full_implementation_beside_one_that_cannot_be_used_is_asked_less_and_less(tmp_path: Path, why: str) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", errors.NoCapacity("full"), times=INF)
+        await rig.make(cloud(), cloud("other"))
+        if why == "CloudInvalid":
+            await rig.make(template("app"))
+            await rig.implement("app", one={}, two={"image": {"id": "ami-00000000000000bad"}})
+        else:
+            await rig.make(template("app", implementations=[implementation("one"), implementation("two", on="other")]))
+            await rig.patch("Cloud", "other", {"spec": {"ec2": {"credentials": {"secretRef": {"name": "none"}}}}})
+            await rig.until("Cloud", "other", why, seconds=60)
+        await rig.make(infrastructure(service("app", scaling={"min": 2})))
+        await rig.let_pass(600)
+        assert len(rig.launches()) < 20
+        rig.world.faults.clear()
+        await rig.wait(rig.ready, 700)
 
     play(tmp_path, main)

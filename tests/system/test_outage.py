@@ -150,6 +150,7 @@ def test_a_launch_that_could_not_be_recorded_is_not_sent(tmp_path: Path, play: P
     assert len(_told(play, tmp_path, lease, story).made()) == 8
 
 
+@pytest.mark.long
 def test_machines_that_could_not_be_recorded_are_not_made_again(tmp_path: Path, play: Play, lease: bool) -> None:
     async def story(rig: Rig, outage: Outage) -> None:
         outage.begins_after = "cloud.create"
@@ -165,6 +166,7 @@ def test_machines_that_could_not_be_recorded_are_not_made_again(tmp_path: Path, 
     assert len(_told(play, tmp_path, lease, story).made()) == 9
 
 
+@pytest.mark.long
 def test_an_end_that_was_begun_is_seen_and_no_other_is_begun(tmp_path: Path, play: Play, lease: bool) -> None:
     async def story(rig: Rig, outage: Outage) -> None:
         await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 6}})

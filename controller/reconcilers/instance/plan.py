@@ -30,9 +30,9 @@ _FAULTS = {
     MachineState.STOPPING: _STOPPED,
     MachineState.ERROR: ("Failed", Reason.MACHINE_ERROR, "the cloud says that the machine failed"),
 }
-#: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 #: A turn that is nearer is waited for without a word.
 _WORTH_TELLING = timedelta(seconds=10)
+#: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
 
 
@@ -101,6 +101,9 @@ def _paced(o: Observed, *, launched: bool | None) -> Stand:
     """Short waits are not written: a fleet that is made would write each of them."""
     if o.attempt.after < _WORTH_TELLING:
         return steps.silent()
+    if o.attempt.reason is not None and o.attempt.reason.value in _TRIED_AGAIN:
+        # It was put off before: what was answered stays said until it is answered anew.
+        return steps.waiting(o.attempt.reason, o.attempt.message, launched=launched)
     return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
 
 

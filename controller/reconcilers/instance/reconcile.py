@@ -260,5 +260,6 @@ def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding 
     recorded = instance.status.machine
     if recorded is None and instance.metadata.deleting:
         binding.inventory.wake_after_list(key)
-    if recorded is not None and recorded.id not in binding.inventory.machines:
+    ended = recorded is not None and recorded.state == MachineState.TERMINATED.value and not instance.metadata.deleting
+    if recorded is not None and not ended and recorded.id not in binding.inventory.machines:
         binding.inventory.wake_after_answer(key)

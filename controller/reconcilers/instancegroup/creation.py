@@ -124,7 +124,7 @@ def _instance(group: InstanceGroup, spec: InstanceSpec, replaces: str) -> Obj:
 async def claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> None:
     """Make the Instance of a machine that has none, from its tags; it is never rendered again."""
     machine, there = unclaimed.machine, await everything(engine, group)
-    if any(_identity(each) == machine.identity for each in there):
+    if any(_identity(each) == machine.identity or each.get("status", {}).get("machine", {}).get("id") == machine.id for each in there):
         # The answer to its making was lost.
         raise errors.Conflict(f"machine {machine.id} has an Instance since")
     taken = {each["spec"]["index"] for each in there}

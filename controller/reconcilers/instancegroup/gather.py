@@ -44,7 +44,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         launched=engine.clouds.batches(),
         narrow=made.implementation.name if made is not None and refusals.refused(engine, group, made.implementation) is not None else "",
         full=refusals.full(engine, group),
-        another=refusals.another(engine, group),
+        another=made is not None and made.implementation.name not in refusals.avoided(engine, group),
     )
     return observed, made
 

@@ -69,7 +69,7 @@ class Observed:
     revision; `stale` names Instances whose inputs are no longer so; `in_doubt` says why nothing may be destroyed.
     `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
-    which any machine is listed; `another` that an implementation is left which was not refused lately. `narrow` is the implementation
+    which any machine is listed; `another` that new ones would be of one that was not refused lately. `narrow` is the implementation
     that new Instances would be of, if its Cloud had no room lately for as many as were asked for; `full` are all that had none for one.
     """
 

@@ -120,10 +120,10 @@ def _steady(o: Observed) -> Plan:
 
 
 def _surplus(o: Observed, live: tuple[Instance, ...], want: int) -> tuple[Instance, ...]:
-    """Which Instances go when there are too many: those not Ready first, then the youngest."""
+    """Which Instances go when there are too many: those not Ready first, then the youngest; last those that may not be ended."""
     if o.in_doubt or len(live) <= want:
         return ()
-    order = sorted(live, key=lambda each: (ready(each), -_born(each), -each.spec.index))
+    order = sorted(live, key=lambda each: (why(each)[0] is Reason.MACHINE_UNKNOWN, ready(each), -_born(each), -each.spec.index))
     return tuple(order[: len(live) - want])
 
 

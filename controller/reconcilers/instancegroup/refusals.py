@@ -8,9 +8,9 @@ from __future__ import annotations
 from controller.api.group import InstanceGroup
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
-from controller.api.template import Implementation, InstanceTemplate
+from controller.api.template import Implementation
 from controller.engine.engine import Engine, Refused
-from controller.ports import Identity, Key
+from controller.ports import Identity
 from controller.reconcilers.instancegroup.observed import failed
 
 #: For how long an implementation is passed over after the cloud had no room or quota for it (reference, section 4).
@@ -60,13 +60,6 @@ def _fewer_may_fit(engine: Engine, instance: Instance) -> bool:
     return first is None or engine.launcher.attempt(first.metadata.uid).fewer
 
 
-def another(engine: Engine, group: InstanceGroup) -> bool:
-    """Whether an implementation of the template was not refused lately."""
-    template = engine.objects.model(Key("InstanceTemplate", group.metadata.namespace, group.spec.template_ref.name), InstanceTemplate)
-    names = {each.name for each in template.spec.implementations} if template is not None else set[str]()
-    return bool(names - avoided(engine, group))
-
-
 def avoided(engine: Engine, group: InstanceGroup) -> frozenset[str]:
     """Implementations that had no room for one lately: the others come first."""
     return frozenset(name for uid, name in engine.memory.avoided if uid == group.metadata.uid)
@@ -77,4 +70,4 @@ def full(engine: Engine, group: InstanceGroup) -> frozenset[str]:
     return frozenset(name for (uid, name), each in engine.memory.refused.items() if uid == group.metadata.uid and each.size == 1)
 
 
-__all__ = ["AVOID_SECONDS", "another", "avoided", "full", "refused", "remember"]
+__all__ = ["AVOID_SECONDS", "avoided", "full", "refused", "remember"]

@@ -43,7 +43,8 @@ def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Rep
     the brake and after the back-off."""
     broken = [each for each in live if failed(each) is not None]
     other_way = tuple(each for each in broken if _other_way(o, each)) if not o.in_doubt else ()
-    found = _in_turn(o, tuple(each for each in broken if each not in other_way), held)
+    gone = {each.metadata.name for each in other_way}
+    found = _in_turn(o, tuple(each for each in broken if each.metadata.name not in gone), held)
     return replace(found, now=(*other_way, *found.now))
 
 
@@ -69,6 +70,10 @@ def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> R
         return Replacing(held=waits, again=due, brake=last.model_copy(update={"due": due}))
     # What may still run is not destroyed while nothing can be made in its place.
     room = 0 if held is not None else _room(o)
+    if o.narrow:
+        # No more than are made in their place now; each is named by its successor, which the brake counts.
+        others = (each for each in o.instances if not each.metadata.deleting and failed(each) is None)
+        room = 0 if any(map(o.is_asked, others)) else min(room, o.most)
     chosen = [each for each in broken if failed(each) in ENDED]
     chosen += [each for each in broken if failed(each) not in ENDED][: max(0, room)]
     if not chosen:

@@ -136,3 +136,19 @@ def test_without_limits_every_turn_has_come() -> None:
         assert [asking.ask(f"a{number}", 100) for number in range(100)] == [0.0] * 100
 
     run(scenario)
+
+
+def test_those_behind_one_that_is_forgotten_come_at_once_if_there_is_enough_for_them() -> None:
+    async def scenario() -> None:
+        asking = Asking(CALLS, MACHINES)
+        asking.ask("a0", 100)
+        for wish, machines in (("b0", 50), ("b1", 50), ("c0", 1)):
+            asking.ask(wish, machines)
+        await asyncio.sleep(1)
+        assert asking.served == ["a0"], "the largest has waited longest, and is next"
+        for wish in ("b0", "b1"):
+            asking.turns.forget(wish)
+        await asyncio.sleep(0.1)
+        assert asking.served == ["a0", "c0"]
+
+    run(scenario)

@@ -424,3 +424,15 @@ def test_what_had_no_room_for_one_waits_for_the_back_off_and_is_tried_by_one(siz
     due = plan(_narrow(*refused, most=1, full=full))
     assert len(gone(due)) == size
     assert created(due) == 1
+
+
+def test_no_more_are_replaced_at_once_than_are_made_in_their_place_where_room_is_short() -> None:
+    ill = launched(ready=True).model_copy(update={"conditions": stands(0, False, Reason.PROBE_FAILED).status.conditions})
+    failing = tuple(each.model_copy(update={"status": ill.model_copy(update={"machine": each.status.machine})}) for each in _there(20))
+    o = _narrow(*failing, *_there(50)[20:], group=group(replicas=50), most=3)
+    todo = plan(o)
+    assert len(gone(todo)) == 3
+    assert [each.replaces for each in todo.actions if isinstance(each, Create)] == [tuple(sorted(gone(todo)))]
+    assert len(gone(plan(replace(o, narrow="")))) == 10
+    coming = plan(replace(o, instances=(*o.instances[:49], instance(49))))
+    assert (coming.actions, held(coming)) == ((), Reason.BRAKED), "what is made of it is not known"

@@ -86,6 +86,18 @@ BOUND = launched(machine="m-0")
             observed(launched(), attempt=Attempt(Sent.UNKNOWN, Reason.THROTTLED, "slow", at=NOW)), (Resend(),), Reason.THROTTLED, id="again"
         ),
         pytest.param(
+            observed(launched(), attempt=Attempt(Sent.PACED, Reason.DENIED, "no", at=NOW + seconds(59), after=seconds(60))),
+            (),
+            Reason.DENIED,
+            id="what was answered stays said while its turn is awaited",
+        ),
+        pytest.param(
+            observed(launched(), attempt=Attempt(Sent.PACED, at=NOW + seconds(59), after=seconds(60))),
+            (),
+            Reason.WAITING_FOR_LAUNCH,
+            id="its turn is awaited",
+        ),
+        pytest.param(
             observed(launched(), attempt=Attempt(Sent.UNKNOWN, Reason.DENIED, "no", at=NOW), cloud=CloudView(exists=True)),
             (),
             Reason.WAITING_FOR_CLOUD,
@@ -132,6 +144,18 @@ BOUND = launched(machine="m-0")
         pytest.param(observed(BOUND, sight=sees(MachineState.STOPPED)), (), Reason.MACHINE_STOPPED, id="stopped"),
         pytest.param(observed(BOUND, sight=sees(MachineState.ERROR)), (), Reason.MACHINE_ERROR, id="error"),
         pytest.param(observed(BOUND, sight=sees(MachineState.UNKNOWN)), (), Reason.MACHINE_UNKNOWN, id="a strange state"),
+        pytest.param(
+            observed(BOUND, sight=Sight(listed=NOW, machines=(replace(machine(), ours=False),)), health=Health(True)),
+            (),
+            Reason.MACHINE_UNKNOWN,
+            id="there, and not ours by its tag",
+        ),
+        pytest.param(
+            observed(BOUND, sight=Sight(listed=NOW, machines=(replace(machine("m-0", MachineState.TERMINATED), ours=False),))),
+            (),
+            Reason.MACHINE_ENDED,
+            id="ended, its tags with it",
+        ),
         pytest.param(observed(BOUND, sight=sees(MachineState.TERMINATED)), (), Reason.MACHINE_ENDED, id="ended"),
         pytest.param(observed(BOUND, sight=sees(MachineState.SHUTTING_DOWN)), (), Reason.MACHINE_ENDED, id="ends"),
         pytest.param(
