@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from controller.engine import prober
 from tests.system.documents import alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
 
@@ -167,3 +170,23 @@ def test_a_removed_service_stays_while_paused(tmp_path: Path) -> None:
         await rig.wait(lambda: rig.ready() and len(rig.world.live()) == 1, 200)
 
     play(tmp_path, main)
+
+
+@pytest.mark.long
+def test_a_thousand_machines_that_never_get_healthy_are_replaced_by_a_fifth_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scaled to the `max` of 1,000 by hand. A round is the 600 s that a machine has to start; then 200 go at once."""
+    monkeypatch.setattr(prober, "STARTUP_PERIOD_SECONDS", 60.0)
+
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: True
+        await rig.make(cloud(maxInstances=5000), template("app"), infrastructure(service("app", scaling={"min": 1, "max": 1000})))
+        await rig.wait(lambda: rig.find("InstanceGroup", "shop-app") is not None)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 1000}})
+        await rig.let_pass(1900)
+        assert "StartupTimeout" in rig.said("InstanceGroup", "shop-app")[2]
+
+    rig = play(tmp_path, main, steady(shown_seconds=60.0, most_per_call=100))
+    assert 1000 + 200 < len(rig.made()) <= 1000 + 3 * 200
+    assert _most_live(rig) <= 1200
