@@ -114,17 +114,23 @@ class Source:
         assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
 
     async def _watch(self, resource: resources.Resource, started: asyncio.Event) -> None:
-        url = f"{self._cluster.access.server}{resource.path(self._namespace)}?watch=1"
-        async with self._session.get(url, read_bufsize=_LINE_LIMIT_BYTES) as response:
-            assert response.status == 200, response.status
-            started.set()
-            await self._follow(response)
+        url, version = f"{self._cluster.access.server}{resource.path(self._namespace)}?watch=1", ""
+        while True:
+            since = f"&resourceVersion={version}" if version else ""
+            async with self._session.get(url + since, read_bufsize=_LINE_LIMIT_BYTES) as response:
+                assert response.status == 200, response.status
+                started.set()
+                version = await self._follow(response) or version
 
-    async def _follow(self, response: aiohttp.ClientResponse) -> None:
-        """Never ends by itself; it is cancelled."""
+    async def _follow(self, response: aiohttp.ClientResponse) -> str:
+        """Until it is cancelled, or the server ends it, as it does where we are slow to read; the last version that was told."""
+        version = ""
         try:
             async for line in response.content:
                 told = json.loads(line)
+                assert told["type"] != "ERROR", told
+                version = told["object"]["metadata"]["resourceVersion"]
                 self._observe(Gone(told["object"]) if told["type"] == "DELETED" else Changed(told["object"]))
         finally:
             cut(response)
+        return version

@@ -23,7 +23,7 @@ EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 #: So many turns of the loop without time moving is a task that spins. 1,000 Instances take some 10,000 at one moment.
 _TURNS_LIMIT = 1_000_000
 #: Real seconds: nothing outside takes near as long, not even an API server on a busy machine.
-_OUTSIDE_SECONDS = 20.0
+_OUTSIDE_SECONDS = 120.0
 
 
 class DeadlockError(Exception):
