@@ -13,6 +13,7 @@ from controller.api import meta
 from controller.api.group import Replacement
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
+from controller.ports import MachineState
 from controller.reconcilers.instancegroup import batches
 from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, Unclaimed, failed, ready, released, wanted, why
 from controller.reconcilers.instancegroup.replacing import replacing
@@ -123,8 +124,14 @@ def _surplus(o: Observed, live: tuple[Instance, ...], want: int) -> tuple[Instan
     """Which Instances go when there are too many: those not Ready first, then the youngest; last those that may not be ended."""
     if o.in_doubt or len(live) <= want:
         return ()
-    order = sorted(live, key=lambda each: (why(each)[0] is Reason.MACHINE_UNKNOWN, ready(each), -_born(each), -each.spec.index))
+    order = sorted(live, key=lambda each: (_not_ours(each), ready(each), -_born(each), -each.spec.index))
     return tuple(order[: len(live) - want])
+
+
+def _not_ours(instance: Instance) -> bool:
+    """Whether its machine lacks our tag: what the cloud calls it is known, and nothing is done about it all the same."""
+    machine = instance.status.machine
+    return machine is not None and machine.state != MachineState.UNKNOWN.value and why(instance)[0] is Reason.MACHINE_UNKNOWN
 
 
 def _creating(
