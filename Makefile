@@ -49,8 +49,8 @@ test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped
 test-long: $(VENV)/dev ## A crash at every change on all clouds, an odd value at every field, real probes and kills
 	$(BIN)/pytest -n 2 --dist worksteal -m long --ignore=tests/cluster
 
-test-crash: $(VENV)/dev ## The long way (hours): a crash at every call, reads too, on all clouds; by SIGKILL at every change; thousands of property examples
-	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties tests/e2e/test_kill_ec2.py
+test-crash: $(VENV)/dev ## The long way (hours): a crash at every call, reads too, on all clouds and in both homes; by SIGKILL at every change; thousands of property examples
+	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties tests/e2e/test_kill_ec2.py tests/cluster/test_operator_ec2.py
 
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .
