@@ -174,7 +174,8 @@ async def _act(engine: Engine, key: Key, infrastructure: Infrastructure, action:
             await _update(engine, Key("InstanceGroup", key.namespace, name), spec)
         case DeleteGroup(name):
             await engine.say(key, "Normal", Reason.DELETED, f"group {name} is deleted")
-            await engine.objects.delete(Key("InstanceGroup", key.namespace, name))
+            # As it was seen: `--cascade=orphan` takes its owner away, which a watch may show later than that of the Infrastructure.
+            await engine.objects.delete(Key("InstanceGroup", key.namespace, name), as_seen=True)
         case Release():
             raise ValueError("released by reconcile")
 

@@ -81,7 +81,7 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
             if reason not in (Reason.SCALING, Reason.DELETED, Reason.BATCH_BROKEN):
                 metrics.replacements.labels(reason.value).inc()
             await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
-            await _delete(engine, Key("Instance", key.namespace, name), unlaunched=reason is Reason.BATCH_BROKEN)
+            await _delete(engine, Key("Instance", key.namespace, name), reason)
         case ScaleIn():
             await _scale_in(engine, key, action)
         case RefuseScaleIn(name):
@@ -90,8 +90,10 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
             raise ValueError("released by reconcile")
 
 
-async def _delete(engine: Engine, key: Key, *, unlaunched: bool) -> None:
-    """Delete an Instance; with `unlaunched` only if its batch is not launched meanwhile. Raises Conflict."""
+async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
+    """Delete an Instance; one of a broken batch only if that is not launched meanwhile, of a deleted group only as it was seen: it may
+    have been taken from the group (`--cascade=orphan`), which a watch shows later. Raises Conflict."""
+    unlaunched = reason is Reason.BATCH_BROKEN
     instance = engine.objects.model(key, Instance)
     if instance is None:
         return
@@ -99,7 +101,7 @@ async def _delete(engine: Engine, key: Key, *, unlaunched: bool) -> None:
     first = engine.clouds.instance(Identity(batch.id, 0))
     if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
         raise errors.Conflict(f"{first} was launched meanwhile")
-    await engine.objects.delete(key, as_seen=unlaunched and batch.index == 0)
+    await engine.objects.delete(key, as_seen=(unlaunched and batch.index == 0) or reason is Reason.DELETED)
 
 
 def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:
