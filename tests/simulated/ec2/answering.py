@@ -47,7 +47,7 @@ class Answering:
         self.knocks: list[Knock] = []
         self._ec2 = ec2
         self._listening: dict[str, asyncio.Server] = {}
-        self._open: dict[asyncio.StreamWriter, tuple[str, asyncio.Task[None] | None]] = {}
+        self._open: dict[asyncio.StreamWriter, str] = {}
         self._ended = threading.Event()
 
     def page(self, machine: SimulatedMachine) -> Page:
@@ -82,7 +82,9 @@ class Answering:
         finally:
             for each in tuple(self._listening):
                 self._close(each)
-            await asyncio.gather(*(task for _, task in self._open.values() if task is not None))
+            # Those being accepted become those being answered, of whom `_open` does not know yet.
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
 
     async def _look(self) -> None:
         with self._ec2.world.lock:
@@ -97,12 +99,15 @@ class Answering:
     def _close(self, id: str) -> None:
         """Accept no more, and cut off whoever is connected."""
         self._listening.pop(id).close()
-        for writer, (machine, _) in self._open.items():
+        for writer, machine in self._open.items():
             if machine == id:
                 writer.transport.abort()
 
     async def _answer(self, machine: SimulatedMachine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open[writer] = (machine.id, asyncio.current_task())
+        if not self.listens(machine.id):
+            writer.transport.abort()
+            return
+        self._open[writer] = machine.id
         page = self.page(machine)
         self.knocks.append(Knock(self._ec2.world.clock(), machine.id, page))
         try:
@@ -111,6 +116,8 @@ class Answering:
                 await _say(page, reader, writer)
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
             del self._open[writer]
 
 

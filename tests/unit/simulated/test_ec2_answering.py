@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -172,6 +173,32 @@ def test_at_the_end_nothing_listens_and_no_thread_is_left() -> None:
         street.until(machine, "200 up")
     assert street.knock(machine) == "refused"
     assert set(threading.enumerate()) == before
+
+
+def test_who_connects_as_it_ends_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(10):
+        ec2 = _at_once()
+        with ThreadPoolExecutor(1) as threads, answering(ec2) as served:
+            street = Street(ec2, Clock(), served)
+            (machine,) = street.build()
+            street.until(machine, "200 up")
+            connecting = threads.submit(_connect_until_refused, (machine.private_address, served.port))
+            _wait(lambda served=served: len(served.knocks) > 20)
+        assert connecting.result() > 20
+    assert not caplog.records
+
+
+def _connect_until_refused(address: tuple[str, int]) -> int:
+    """How many connections were accepted, and ended when the machines did."""
+    with contextlib.ExitStack() as stack:
+        connected: list[socket.socket] = []
+        with contextlib.suppress(ConnectionError):
+            while True:
+                connected.append(stack.enter_context(socket.create_connection(address, timeout=10)))
+        for each in connected:
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+        return len(connected)
 
 
 def test_a_port_that_is_taken_is_no_secret() -> None:
