@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
@@ -24,8 +25,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two lists while something is pending, and after nothing has moved for ten minutes (design section 6).
 FASTEST_SECONDS = 1.0
-SLOWEST_SECONDS = 13.0
+SLOWEST_SECONDS = 12.5
 _QUIET_SECONDS = 600.0
+#: Pauses differ by this part, so that the lists of many controllers do not fall together.
+_JITTER = 0.05
 #: A list every so many seconds is enough while machines are on their way and nothing has moved for some seconds …
 _WAITING_SECONDS, _WAITING_AFTER_SECONDS = 2.0, 5.0
 #: … or where it shows many: its cost is by the machine.
@@ -37,7 +40,7 @@ PAGE = 200
 #: While more machines than these run, more than one page, lists may leave them out …
 _WORTH_LEAVING_OUT = PAGE
 #: … but one each so many seconds: with the next one and `CONFIRM_AFTER` an absent machine is known within 60 s.
-_WHOLE_SECONDS = 29.0
+_WHOLE_SECONDS = 26.5
 #: How long a list may lack a machine that it has not shown yet before that is asked for by id.
 _SHOWN_AFTER = timedelta(seconds=10)
 #: Two NotFound answers so far apart mean that the id is gone (design section 5, rule 5).
@@ -176,7 +179,9 @@ class Inventory:
         """Whether the next list has to show everything."""
         if self._wants_whole or self.listed is None or self.trouble is not None or not self._leaves_out():
             return True
-        return now - self.listed >= timedelta(seconds=_WHOLE_SECONDS - 1.1 * self._longest_pause())
+        left = _WHOLE_SECONDS - (1 + _JITTER) * self._longest_pause()
+        # What the lists themselves take comes on top; else each of a large account would have to be whole.
+        return now - self.listed >= timedelta(seconds=left + 2 * self._took)
 
     def _leaves_out(self) -> bool:
         """Whether so many run that lists leave them out."""
@@ -282,8 +287,9 @@ class Inventory:
         moving = self._waiters or self._not_found or any(each.state in _MOVING for each in self.machines.values())
         seconds = pace if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
         busy = self._busy_seconds()
-        seconds = max(seconds, busy) * random.uniform(0.9, 1.1)
-        earliest = started + max(fastest * 0.9, busy)
+        confirms = self._confirm_seconds()
+        seconds = min(max(seconds, busy) * random.uniform(1 - _JITTER, 1 + _JITTER), confirms)
+        earliest = min(started + max(fastest * 0.9, busy), loop.time() + confirms)
         try:
             async with asyncio.timeout_at(loop.time() + seconds):
                 await self._hurry.wait()
@@ -291,6 +297,12 @@ class Inventory:
             return
         # Hurried: still no more than about one list a second.
         await asyncio.sleep(max(0.0, earliest - loop.time()))
+
+    def _confirm_seconds(self) -> float:
+        """The seconds until an id that was not found may be known to be gone."""
+        begun = [answers[0] for answers in self._not_found.values() if answers[-1] - answers[0] < CONFIRM_AFTER]
+        left = (min(begun) + CONFIRM_AFTER - self._around.now()).total_seconds() if begun else math.inf
+        return max(FASTEST_SECONDS / 10, left)
 
 
 def _by_id(machines: Iterable[Machine]) -> dict[MachineId, Machine]:

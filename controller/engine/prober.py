@@ -50,6 +50,7 @@ class _State:
 class _Watched:
     key: Key
     target: Target
+    since: float
     states: list[_State] = field(default_factory=list[_State])
     generation: int = 0
 
@@ -76,7 +77,7 @@ class Prober:
         self._generations += 1
         generation = self._generations
         states = [_State(each, dump(each)) for each in target.health.probes]
-        self._watched[uid] = _Watched(key, target, states, generation)
+        self._watched[uid] = _Watched(key, target, asyncio.get_running_loop().time(), states, generation)
         for number in range(len(states)):
             self._schedule(0.0, uid, generation, number)
 
@@ -97,6 +98,11 @@ class Prober:
             return Health(True)
         tried = [each for each in waiting if each.message]
         return Health(None, f"{tried[0].probe.name}: {tried[0].message}" if tried else "")
+
+    def probed_seconds(self, uid: str) -> float | None:
+        """For how long this machine is probed, if it is."""
+        watched = self._watched.get(uid)
+        return asyncio.get_running_loop().time() - watched.since if watched is not None else None
 
     def known(self, uid: str) -> bool:
         """Whether each probe has answered at least once; of a machine that is not probed, nothing is awaited."""

@@ -30,6 +30,8 @@ from tests.simulated.world import NEVER, Settings, World
 
 #: After so long without a change the lists come at their slowest (design section 6); then so long is watched.
 QUIET_SECONDS, IDLE_SECONDS = 660.0, 900.0
+#: By then an earlier loss is forgotten: the back-off begins anew (ten minutes and the time a machine has to start).
+FORGOTTEN_SECONDS = 1260.0
 HEALTH_SECONDS = (5.0, 15.0)
 TERMINATING_SECONDS = 30.0
 #: EC2's published buckets (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html): requests of RunInstances.
@@ -114,6 +116,7 @@ def standing(directory: Path) -> Generator[System]:
 def documents(shape: Shape, *, alike: bool) -> list[Any]:
     """The shape's, for machines that are told the same, or each its own name."""
     found = shapes.documents(shape)
+    found[1]["spec"]["health"]["startupSeconds"] = 600
     if alike:
         found[1]["spec"]["context"]["cloudInit"]["template"] = _ALIKE
     return found
@@ -186,7 +189,7 @@ class _Bench:
         )
 
     async def _lose(self, how: Callable[[MachineId], None]) -> tuple[float, float]:
-        """Lose one; seconds until its Instance says so and until another is made. Then all is quiet again."""
+        """Lose one; seconds until its Instance says so and until another is made. Then all is quiet, and forgotten."""
         system = self._system
         await asyncio.sleep(30.0 * system.world.random.random())
         victim, made, at = system.instances()[0], len(system.world.machines), system.clock()
@@ -197,7 +200,7 @@ class _Bench:
         await system.wait(lambda: len(system.world.machines) > made, _LIMIT_SECONDS, every=0.1)
         called = system.clock() - at
         await system.wait(system.ready, _LIMIT_SECONDS)
-        await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.sleep(FORGOTTEN_SECONDS)
         return said, called
 
     def _begin(self) -> _Begun:

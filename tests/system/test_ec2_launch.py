@@ -101,6 +101,12 @@ def test_sixty_different_machines_keep_to_the_published_rate_and_none_is_throttl
     async def main(rig: Ec2Rig) -> None:
         rig.light.behaviour.throttles = True
         await rig.make(*many(60, OWN))
+        await rig.wait(lambda: len(rig.launches()) >= 20)
+        await rig.let_pass(2)
+        waiting = [each["status"] for each in rig.instances() if "launch" not in each["status"]]
+        assert waiting
+        assert not any("conditions" in each for each in waiting)
+        assert rig.said("InstanceGroup", "shop-app", "Progressing")[2].endswith("; others await their turn")
         await rig.wait(rig.ready, 200)
         sent = [each.at for each in rig.launches()]
         assert bound <= max(sent) - min(sent) <= 1.15 * bound

@@ -128,7 +128,7 @@ class Acts:
 class Observed:
     """What is known of one Instance.
 
-    Of a later member of a batch `instance` has the launch of its first member, `attempt` is that one's, and `first_said` is why
+    `probed_since` is when this process began to probe its machine. Of a later member of a batch `instance` has the launch of its first member, `attempt` is that one's, and `first_said` is why
     that one waits. `batch_sent` says that another member has a machine or a recorded launch, or that the list shows one.
     """
 
@@ -139,6 +139,7 @@ class Observed:
     sight: Sight = field(default_factory=Sight)
     attempt: Attempt = field(default_factory=Attempt)
     health: Health = field(default_factory=Health)
+    probed_since: datetime | None = None
     acts: Acts = field(default_factory=Acts)
     first: First = First.OWN
     first_said: tuple[Reason, str] | None = None

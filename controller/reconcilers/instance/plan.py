@@ -30,8 +30,8 @@ _FAULTS = {
     MachineState.STOPPING: _STOPPED,
     MachineState.ERROR: ("Failed", Reason.MACHINE_ERROR, "the cloud says that the machine failed"),
 }
-#: A turn that is nearer is waited for without a word.
-_WORTH_TELLING = timedelta(seconds=10)
+#: A machine that serves within this time of its first probe is never said to be starting.
+_STARTS_UNTOLD = timedelta(seconds=15)
 #: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
 
@@ -98,13 +98,11 @@ def _turn(o: Observed) -> datetime:
 
 
 def _paced(o: Observed, *, launched: bool | None) -> Stand:
-    """Short waits are not written: a fleet that is made would write each of them."""
-    if o.attempt.after < _WORTH_TELLING:
-        return steps.silent()
+    """Its group tells of all that await their turn: a fleet that is made would write each of them."""
     if o.attempt.reason is not None and o.attempt.reason.value in _TRIED_AGAIN:
         # It was put off before: what was answered stays said until it is answered anew.
         return steps.waiting(o.attempt.reason, o.attempt.message, launched=launched)
-    return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
+    return steps.silent()
 
 
 def _behind(o: Observed, *, launched: bool | None) -> Stand:
@@ -250,15 +248,24 @@ def _running(o: Observed, machine: Machine) -> Plan:
         return Plan((), steps.ready(machine, "all probes pass"))
     if was_ready:
         return Plan((), steps.failing("Unhealthy", Reason.PROBE_FAILED, o.health.message, machine))
-    if _untried(o, machine):
-        # The first answer comes at once; a write of its own would say nothing that anybody waits for.
-        return Plan((), Stand("", Reason.STARTING, "", machine, keep=True, untold=True))
-    return _until_started(o, machine, Reason.STARTING, o.health.message or "it has no address to probe")
+    if not observed.probed(o.instance, machine):
+        return _until_started(o, machine, Reason.STARTING, "it has no address to probe")
+    if o.health == Health():
+        # Nothing is held against a machine that was not asked.
+        return Plan((), _starting_untold(machine))
+    return _until_started(o, machine, Reason.STARTING, o.health.message)
 
 
-def _untried(o: Observed, machine: Machine) -> bool:
-    """No probe was made yet, though one can be: nothing is held against a machine that was not asked."""
-    return o.health == Health() and bool(observed.probed(o.instance, machine))
+def _told_from(o: Observed) -> datetime | None:
+    """When it is worth saying that the machine starts; of one whose id is not recorded at once."""
+    if o.probed_since is None or o.instance.status.machine is None:
+        return None
+    return o.probed_since + _STARTS_UNTOLD
+
+
+def _starting_untold(machine: Machine) -> Stand:
+    """Most serve in a moment; a write of its own would say nothing that anybody waits for."""
+    return Stand("", Reason.STARTING, "", machine, keep=True, untold=True)
 
 
 def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) -> Plan:
@@ -268,6 +275,9 @@ def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) 
     # Nothing is held against a machine that nobody could see since.
     unseen = bool(o.sight.trouble)
     if o.now < deadline or unseen:
+        told = _told_from(o) if reason is Reason.STARTING else None
+        if told is not None and o.now < told:
+            return Plan((), _starting_untold(machine), min(told, deadline))
         phase = "Booting" if reason is Reason.BOOTING else "Starting"
         return Plan((), steps.failing(phase, reason, message, machine), None if unseen else deadline)
     why = f"not healthy within {o.instance.spec.health.startup_seconds} s of its launch"

@@ -75,14 +75,16 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
     batch = members.gather(engine, instance)
     instance = batch.instance
     recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
+    now, probed = engine.ports.now(), engine.prober.probed_seconds(instance.metadata.uid)
     return Observed(
         instance=instance,
-        now=engine.ports.now(),
+        now=now,
         owner=_owner(engine, instance),
         cloud=_cloud(engine, instance, binding),
         sight=binding.inventory.sight(identity_of(instance), recorded) if binding is not None else Sight(),
         attempt=batch.attempt,
         health=engine.prober.view(instance.metadata.uid),
+        probed_since=now - timedelta(seconds=probed) if probed is not None else None,
         acts=engine.memory.acts.get(instance.metadata.uid, Acts()),
         first=batch.first,
         first_said=batch.first_said,

@@ -71,6 +71,9 @@ class Release:
     orphaned: bool = False
 
 
+#: What an Instance waits for that says nothing itself.
+_TURN = "its turn to be launched is awaited"
+
 Action = AddFinalizer | Create | Claim | Delete | ScaleIn | RefuseScaleIn | Release
 
 
@@ -235,7 +238,9 @@ def _progress(o: Observed, live: tuple[Instance, ...], deficit: int, shrinking: 
         return Hold(Reason.SCALING, f"{len(live)} machines, {wanted(o.group)} wanted{step}")
     coming = sorted((each for each in live if not ready(each)), key=lambda each: each.spec.index)
     if coming:
-        return Hold(Reason.RECONCILING, f"{coming[0].metadata.name}: {why(coming[0])[1] or 'not seen yet'}")
+        said = f"{coming[0].metadata.name}: {why(coming[0])[1] or _TURN}"
+        others = "; others await their turn" if any(not each.status.conditions for each in coming[1:]) else ""
+        return Hold(Reason.RECONCILING, said + others)
     return None
 
 

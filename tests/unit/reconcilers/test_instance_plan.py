@@ -94,8 +94,8 @@ BOUND = launched(machine="m-0")
         pytest.param(
             observed(launched(), attempt=Attempt(Sent.PACED, at=NOW + seconds(59), after=seconds(60))),
             (),
-            Reason.WAITING_FOR_LAUNCH,
-            id="its turn is awaited",
+            Reason.RECONCILING,
+            id="its turn is awaited: its group tells",
         ),
         pytest.param(
             observed(launched(), attempt=Attempt(Sent.UNKNOWN, Reason.DENIED, "no", at=NOW), cloud=CloudView(exists=True)),
@@ -331,6 +331,39 @@ def test_the_addresses_of_an_ended_machine_stay_readable() -> None:
     o = observed(before, sight=Sight(listed=NOW, machines=(ended,)))
     shown = status.report(o.instance, plan(o).stand, o.now).machine
     assert shown == MachineStatus(id="m-0", state="terminated", private_addresses=("10.0.0.9",))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "probed_for", "told"),
+    [
+        pytest.param(True, 14.0, False, id="may serve in a moment"),
+        pytest.param(True, 15.0, True, id="has not served for long enough"),
+        pytest.param(True, None, True, id="not probed by this process yet, and has no address"),
+        pytest.param(False, 1.0, True, id="its id is to be recorded"),
+    ],
+)
+def test_that_a_machine_starts_is_told_when_it_takes_long(recorded: bool, probed_for: float | None, told: bool) -> None:
+    o = observed(
+        launched(machine="m-0" if recorded else None),
+        sight=sees(MachineState.RUNNING),
+        health=Health(None, "page: refused"),
+        now=NOW + seconds(60),
+        probed_since=None if probed_for is None else NOW + seconds(60 - probed_for),
+    )
+    todo = plan(o)
+    assert (todo.stand.reason, todo.stand.untold) == (Reason.STARTING, not told)
+    assert todo.again == NOW + seconds(300 if told else 61)
+
+
+def test_a_machine_that_starts_untold_is_looked_at_by_its_deadline() -> None:
+    o = observed(
+        BOUND,
+        sight=sees(MachineState.RUNNING),
+        health=Health(None, "page: refused"),
+        now=NOW + seconds(298),
+        probed_since=NOW + seconds(297),
+    )
+    assert plan(o).again == NOW + seconds(300)
 
 
 def test_a_missing_machine_is_shown_as_missing() -> None:
