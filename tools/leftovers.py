@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.clouds import processes, records
+from controller.clouds.local import processes, records
 
 #: Nothing is to be saved of a machine that nobody knows.
 _GRACE_SECONDS, _LIMIT_SECONDS = 0.0, 10.0
-_GUARDIAN = "controller.clouds.guardian"
+_GUARDIAN = "controller.clouds.local.guardian"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from controller.api.instance import Instance
 from controller.cli import home
 from controller.cli.home import Home
 from controller.cli.target import StateFile, Target
-from controller.clouds import directories
+from controller.clouds.local import directories
 from controller.engine import request
 from controller.ports import CloudConfig, MachineId
 

@@ -128,8 +128,9 @@ class Acts:
 class Observed:
     """What is known of one Instance.
 
-    `probed_since` is when this process began to probe its machine. Of a later member of a batch `instance` has the launch of its first member, `attempt` is that one's, and `first_said` is why
-    that one waits. `batch_sent` says that another member has a machine or a recorded launch, or that the list shows one.
+    `probed_since` is when this process began to probe its machine. Of a later member of a batch `instance` has the launch of its
+    first member, `attempt` is that one's, and `first_said` is why that one waits. `batch_sent` says that another member has a machine
+    or a recorded launch, or that the list shows one.
     """
 
     instance: Instance

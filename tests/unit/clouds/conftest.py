@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.clouds import directories
+from controller.clouds.local import directories
 from tests.unit.clouds.machines import Cloud
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
-from controller.clouds import local, processes, records
+from controller.clouds import local
+from controller.clouds.local import processes, records
 from controller.ports import CONTROLLER_TAG, CloudConfig, LaunchRequest, Machine, MachineId, MachineState
 
 #: A guardian does all of a small user data within about 0.3 s; two busy cores take longer.

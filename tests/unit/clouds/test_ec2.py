@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from controller import errors
-from controller.clouds import ec2_access
+from controller.clouds.ec2 import access
 from controller.ports import CALL_SECONDS, CONTROLLER_TAG, Account, MachineId, MachineState
 from tests.simulated.ec2 import Garbage, Hang, Refusal
 from tests.simulated.world import NEVER
@@ -92,7 +92,7 @@ def test_a_list_is_all_pages(cloud: Cloud) -> None:
 def test_a_list_of_which_a_page_is_missing_is_none(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, error: errors.CloudError, page: int
 ) -> None:
-    monkeypatch.setattr("controller.clouds.ec2._PAGE", 5)
+    monkeypatch.setattr("controller.clouds.ec2.driver._PAGE", 5)
     cloud.insert(12)
     cloud.world.fail("DescribeInstances", error, times=NEVER, where=_from_call(page))
     with pytest.raises(errors.Transient):
@@ -196,8 +196,8 @@ def test_a_launch_whose_reply_was_lost_is_found_by_the_same_call(cloud: Cloud) -
 
 
 def test_a_call_that_hangs_ends_by_itself(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ec2_access.CONNECT_SECONDS + ec2_access.READ_SECONDS < CALL_SECONDS
-    monkeypatch.setattr(ec2_access, "READ_SECONDS", 0.2)
+    assert access.CONNECT_SECONDS + access.READ_SECONDS < CALL_SECONDS
+    monkeypatch.setattr(access, "READ_SECONDS", 0.2)
     driver = cloud.open()
     wanted = request(driver.resolve(SPEC))
     hang = Hang()

@@ -16,7 +16,8 @@ from botocore.credentials import Credentials
 from botocore.session import Session
 
 from controller import errors
-from controller.clouds import ec2, ec2_access
+from controller.clouds import ec2
+from controller.clouds.ec2 import access
 from controller.ports import CALL_SECONDS, CloudConfig
 from tests.unit.clouds.ec2 import KEYS
 
@@ -64,7 +65,7 @@ def _config(spec: Mapping[str, Any], secret: Mapping[str, str] = KEYS, *, local:
 def test_an_endpoint(endpoint: str, local: bool, taken: bool) -> None:
     config = _config({"endpoint": endpoint, **_SECRET}, local=local)
     if taken:
-        assert ec2_access.clients(ec2_access.access(config)).ec2.meta.endpoint_url == endpoint
+        assert access.clients(access.access(config)).ec2.meta.endpoint_url == endpoint
         return
     with pytest.raises(errors.Invalid) as caught:
         ec2.open(config)
@@ -82,9 +83,9 @@ def test_a_secret_that_is_no_key_is_denied(lacking: str, value: str | None) -> N
 
 def test_the_keys_are_those_of_the_secret_and_are_shown_nowhere() -> None:
     secret = {"AWS_ACCESS_KEY_ID": "AKID\n", "AWS_SECRET_ACCESS_KEY": " c4n4ry", "AWS_SESSION_TOKEN": "t0k3n\n", "other": "x"}
-    access = ec2_access.access(_config(_SECRET, secret))
-    assert access.keys == {"aws_access_key_id": "AKID", "aws_secret_access_key": "c4n4ry", "aws_session_token": "t0k3n"}
-    assert not any(each in f"{access} {access!r}" for each in access.keys.values())
+    found = access.access(_config(_SECRET, secret))
+    assert found.keys == {"aws_access_key_id": "AKID", "aws_secret_access_key": "c4n4ry", "aws_session_token": "t0k3n"}
+    assert not any(each in f"{found} {found!r}" for each in found.keys.values())
 
 
 def test_an_endpoint_needs_credentials_of_its_own() -> None:
@@ -97,9 +98,9 @@ def test_the_controllers_own_credentials_are_used_where_the_flag_says_so() -> No
     with pytest.raises(errors.Denied) as caught:
         ec2.open(_config({}))
     assert "--ambient-credentials" in str(caught.value)
-    assert ec2_access.access(_config({}, ambient=True)).keys == {}
+    assert access.access(_config({}, ambient=True)).keys == {}
     # Its own credentials go before the controller's, also where those may be used.
-    assert ec2_access.access(_config(_SECRET, ambient=True)).keys != {}
+    assert access.access(_config(_SECRET, ambient=True)).keys != {}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_wrong_fields_are_named(spec: dict[str, Any], field: str) -> None:
 
 # --- clients --------------------------------------------------------------------------------------------------------
 def test_a_client_tries_once_and_gives_up_in_time() -> None:
-    clients = ec2_access.clients(ec2_access.access(_config(_SECRET)))
+    clients = access.clients(access.access(_config(_SECRET)))
     for client in (clients.ec2, clients.sts):
         config: Any = client.meta.config
         assert config.retries["total_max_attempts"] == 1
@@ -127,7 +128,7 @@ def test_a_client_tries_once_and_gives_up_in_time() -> None:
 
 
 def test_all_clients_share_one_description_of_the_api() -> None:
-    one, other = (ec2_access.clients(ec2_access.access(_config({**_SECRET, "region": each}))) for each in ("eu-west-1", "us-east-1"))
+    one, other = (access.clients(access.access(_config({**_SECRET, "region": each}))) for each in ("eu-west-1", "us-east-1"))
     assert one.ec2.meta.service_model.metadata is other.ec2.meta.service_model.metadata
 
 
@@ -143,9 +144,9 @@ def test_a_cloud_with_keys_does_not_wait_while_the_sdk_asks_for_the_controllers_
     monkeypatch.setattr(Session, "get_credentials", ask)
     with ThreadPoolExecutor(2) as threads:
         try:
-            own = threads.submit(ec2_access.clients, ec2_access.access(_config({}, ambient=True)))
+            own = threads.submit(access.clients, access.access(_config({}, ambient=True)))
             assert asked.wait(30)
-            with_keys = threads.submit(ec2_access.clients, ec2_access.access(_config(_SECRET))).result(30)
+            with_keys = threads.submit(access.clients, access.access(_config(_SECRET))).result(30)
             assert not own.done()
         finally:
             answered.set()
@@ -174,12 +175,13 @@ def test_nothing_of_the_sdk_is_imported_until_a_call_is_made(tmp_path: Path) -> 
 
 _AMBIENT = (
     "from controller import errors\n"
-    "from controller.clouds import ec2, ec2_access\n"
+    "from controller.clouds import ec2\n"
+    "from controller.clouds.ec2 import access\n"
     "from controller.ports import CloudConfig\n"
     "config = CloudConfig({'region': 'eu-west-1'}, {}, 'ours', '', False, True)\n"
     "try:\n"
     "    ec2.open(config).identity() if %r else None\n"
-    "    print(ec2_access.clients(ec2_access.access(config)).ec2.meta.endpoint_url, end='')\n"
+    "    print(access.clients(access.access(config)).ec2.meta.endpoint_url, end='')\n"
     "except errors.Denied as denied:\n"
     "    print('denied', end='')\n"
 )
@@ -216,7 +218,7 @@ def test_the_controllers_own_credentials_go_to_the_regions_own_endpoint(tmp_path
 
 def test_times_are_read_as_botocore_reads_them() -> None:
     """Also those of the services that the SDK itself asks for credentials, which count seconds."""
-    client: Any = ec2_access.clients(ec2_access.access(_config(_SECRET))).ec2
+    client: Any = access.clients(access.access(_config(_SECRET))).ec2
     read: Any = client._response_parser._timestamp_parser
     instant = datetime(2029, 1, 2, 3, 4, 5, tzinfo=UTC)
     texts = ("2029-01-02T03:04:05.000Z", "2029-01-02T03:04:05Z", "2029-01-02T04:04:05+01:00", "Tue, 02 Jan 2029 03:04:05 GMT")

@@ -8,8 +8,8 @@ import botocore.session
 import pytest
 from botocore import model, parsers
 
-from controller.clouds import ec2_access, ec2_description, ec2_instances
-from controller.clouds.ec2_access import Access
+from controller.clouds.ec2 import access, description, instances
+from controller.clouds.ec2.access import Access
 
 #: All that EC2 shows of an instance with two interfaces, as its reference has it, shortened where nobody reads it.
 ANSWER = b"""<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId><reservationSet><item>
@@ -37,7 +37,7 @@ def _whole() -> model.ServiceModel:
 
 def _cut() -> model.ServiceModel:
     keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-    return ec2_access.clients(Access("eu-west-1", "http://127.0.0.1:9", keys)).ec2.meta.service_model
+    return access.clients(Access("eu-west-1", "http://127.0.0.1:9", keys)).ec2.meta.service_model
 
 
 def _instance(service: model.ServiceModel) -> dict[str, Any]:
@@ -50,26 +50,26 @@ def _instance(service: model.ServiceModel) -> dict[str, Any]:
 
 def test_a_machine_reads_the_same_by_the_cut_description() -> None:
     whole, cut = _instance(_whole()), _instance(_cut())
-    machine = ec2_instances.machine(cut)
-    assert machine == ec2_instances.machine(whole)
+    machine = instances.machine(cut)
+    assert machine == instances.machine(whole)
     assert (machine.identity.index, machine.private_addresses, machine.public_addresses, machine.message) == (
         7,
         ("10.0.0.4", "10.0.0.5", "10.0.1.9"),
         ("203.0.113.4", "203.0.113.5", "203.0.113.9"),
         "Server.SpotInstanceTermination: taken back",
     )
-    assert set(cut) == set(ec2_description.READ["Instance"]), "the answer above shows all that is read, and the rest is not parsed"
+    assert set(cut) == set(description.READ["Instance"]), "the answer above shows all that is read, and the rest is not parsed"
     assert set(cut) < set(whole)
 
 
 def test_the_drivers_clients_alone_have_the_cut_one() -> None:
-    assert sorted(_cut().operation_names) == sorted(ec2_description.CALLS)
+    assert sorted(_cut().operation_names) == sorted(description.CALLS)
     assert len(_whole().operation_names) > 100
 
 
 def test_a_description_that_lacks_what_is_read_is_refused() -> None:
     loader: Any = botocore.session.get_session().get_component("data_loader")
-    description = loader.load_service_model("ec2", "service-2")
-    del description["shapes"]["Instance"]["members"]["AmiLaunchIndex"]
+    whole = loader.load_service_model("ec2", "service-2")
+    del whole["shapes"]["Instance"]["members"]["AmiLaunchIndex"]
     with pytest.raises(KeyError):
-        ec2_description.cut(description)
+        description.cut(whole)

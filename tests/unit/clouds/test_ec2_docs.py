@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.clouds import ec2, ec2_instances
+from controller.clouds import ec2
+from controller.clouds.ec2 import instances
 from controller.ports import CONTROLLER_TAG
 from controller.stores.rules import Rules
 from tests.unit.clouds import iam
@@ -64,7 +65,7 @@ _IDS = [pytest.param("ours", id="the controller's id"), pytest.param("*", id="no
 
 
 def _launch(**changed: Any) -> list[iam.Question]:
-    return list(iam.of_launch(ec2_instances.parameters(request({**_WHOLE, **changed}), "ours")))
+    return list(iam.of_launch(instances.parameters(request({**_WHOLE, **changed}), "ours")))
 
 
 def _tagged(*kinds: str, controller_id: str = "ours") -> list[iam.Question]:

@@ -8,14 +8,14 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from controller import errors
-from controller.clouds import ec2_errors
-from controller.clouds.ec2_errors import WHOLE
+from controller.clouds.ec2 import error_codes
+from controller.clouds.ec2.error_codes import WHOLE
 
 
 def _answered(code: str, message: str = "x", status: int = 400, *, mutation: bool = True) -> errors.CloudError:
     metadata = {"HTTPStatusCode": status, "RequestId": "r-1", "HTTPHeaders": {"retry-after": "7"}, "HostId": "", "RetryAttempts": 0}
     answer = ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}, "RunInstances")  # pyright: ignore[reportArgumentType] -- as botocore makes it
-    return ec2_errors.answered("EC2 in eu-west-1", answer, mutation=mutation)
+    return error_codes.answered("EC2 in eu-west-1", answer, mutation=mutation)
 
 
 _CODES: dict[type[errors.CloudError], tuple[str, ...]] = {
@@ -207,7 +207,7 @@ _URL = "https://ec2.eu-west-1.amazonaws.com/"
     ],
 )
 def test_what_no_answer_means(raised: Exception, kind: type[errors.CloudError]) -> None:
-    found = ec2_errors.no_answer("EC2 in eu-west-1", raised)
+    found = error_codes.no_answer("EC2 in eu-west-1", raised)
     assert type(found) is kind
     assert "\n" not in str(found)
     assert " at 0x" not in str(found)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller import errors
-from controller.clouds import ec2_instances
+from controller.clouds.ec2 import instances
 from controller.ports import CONTROLLER_TAG, Identity, LaunchRequest, MachineState
 
 _ARN = "arn:aws:iam::123456789012:instance-profile/web"
@@ -36,7 +36,7 @@ def test_the_least_launch() -> None:
         {"Key": CONTROLLER_TAG, "Value": "ours"},
         {"Key": "occopus.io/service", "Value": "web"},
     ]
-    assert ec2_instances.parameters(_request(), "ours") == {
+    assert instances.parameters(_request(), "ours") == {
         "ClientToken": "batch-1",
         "MinCount": 1,
         "MaxCount": 1,
@@ -51,7 +51,7 @@ def test_the_least_launch() -> None:
 
 
 def test_a_launch_with_everything() -> None:
-    found = ec2_instances.parameters(_request(_EVERYTHING, "shop-web-0", "shop-web-3"), "ours")
+    found = instances.parameters(_request(_EVERYTHING, "shop-web-0", "shop-web-3"), "ours")
     assert (found["MinCount"], found["MaxCount"]) == (2, 2)
     assert found["KeyName"] == "admin"
     assert found["NetworkInterfaces"] == [
@@ -110,7 +110,7 @@ def test_a_launch_with_everything() -> None:
     ],
 )
 def test_a_field_alone(spec: dict[str, Any], wanted: dict[str, Any]) -> None:
-    found = ec2_instances.parameters(_request({**_RESOLVED, **spec}), "ours")
+    found = instances.parameters(_request({**_RESOLVED, **spec}), "ours")
     assert {name: found[name] for name in wanted} == wanted
 
 
@@ -121,12 +121,12 @@ def _reversed(values: Mapping[str, Any]) -> dict[str, Any]:
 def test_no_order_of_ours_changes_the_call() -> None:
     request = _request(_EVERYTHING)
     other = replace(request, tags=_reversed(request.tags), spec=_reversed(_EVERYTHING))
-    assert repr(sorted(ec2_instances.parameters(other, "ours").items())) == repr(sorted(ec2_instances.parameters(request, "ours").items()))
+    assert repr(sorted(instances.parameters(other, "ours").items())) == repr(sorted(instances.parameters(request, "ours").items()))
 
 
 def test_our_tags_go_before_the_users() -> None:
     spec = {**_RESOLVED, "tags": {CONTROLLER_TAG: "theirs", "Name": "x", "occopus.io/batch": "x"}}
-    (tags, _) = ec2_instances.parameters(_request(spec), "ours")["TagSpecifications"]
+    (tags, _) = instances.parameters(_request(spec), "ours")["TagSpecifications"]
     found = {each["Key"]: each["Value"] for each in tags["Tags"]}
     assert (found[CONTROLLER_TAG], found["Name"], found["occopus.io/batch"]) == ("ours", "shop-web-0", "batch-1")
 
@@ -150,7 +150,7 @@ def test_our_tags_go_before_the_users() -> None:
 )
 def test_what_cannot_be_launched(change: dict[str, Any], field: str) -> None:
     with pytest.raises(errors.Invalid) as caught:
-        ec2_instances.parameters(replace(_request(), **change), "ours")
+        instances.parameters(replace(_request(), **change), "ours")
     assert caught.value.field == field
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_launched(change: dict[str, Any], field: str) -> None:
     ],
 )
 def test_the_name_of_machines_that_share_it(names: tuple[str, ...], name: str) -> None:
-    assert ec2_instances.common_name(names) == name
+    assert instances.common_name(names) == name
 
 
 # --- what comes back ------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def _instance(index: int = 0, state: str = "pending", batch: str = "batch-1") ->
 
 
 def test_machines_come_by_their_index() -> None:
-    found = ec2_instances.launched({"Instances": [_instance(1), _instance(0)]}, _request(_RESOLVED, "a-0", "a-1"))
+    found = instances.launched({"Instances": [_instance(1), _instance(0)]}, _request(_RESOLVED, "a-0", "a-1"))
     assert [each.identity for each in found] == [Identity("batch-1", 0), Identity("batch-1", 1)]
 
 
@@ -189,12 +189,12 @@ def test_machines_come_by_their_index() -> None:
 )
 def test_the_token_says_whose_they_are_and_not_the_tags(tags: dict[str, Any]) -> None:
     bare = [{name: value for name, value in _instance(index).items() if name != "Tags"} | tags for index in (1, 0)]
-    found = ec2_instances.launched({"Instances": bare}, _request(_RESOLVED, "a-0", "a-1"))
+    found = instances.launched({"Instances": bare}, _request(_RESOLVED, "a-0", "a-1"))
     assert [(each.id, each.identity) for each in found] == [("i-00", Identity("batch-1", 0)), ("i-01", Identity("batch-1", 1))]
 
 
 @pytest.mark.parametrize(
-    ("instances", "kind"),
+    ("shown", "kind"),
     [
         pytest.param([], errors.Transient, id="none"),
         pytest.param([{"InstanceId": "i-00"}], errors.Transient, id="no state and index"),
@@ -206,9 +206,9 @@ def test_the_token_says_whose_they_are_and_not_the_tags(tags: dict[str, Any]) ->
         pytest.param([_instance(0), _instance(1, "shutting-down")], errors.TokenSpent, id="one ends"),
     ],
 )
-def test_an_answer_that_is_not_the_launch(instances: list[dict[str, Any]], kind: type[errors.CloudError]) -> None:
+def test_an_answer_that_is_not_the_launch(shown: list[dict[str, Any]], kind: type[errors.CloudError]) -> None:
     with pytest.raises(errors.CloudError) as caught:
-        ec2_instances.launched({"Instances": instances}, _request(_RESOLVED, "a-0", "a-1"))
+        instances.launched({"Instances": shown}, _request(_RESOLVED, "a-0", "a-1"))
     assert type(caught.value) is kind
 
 
@@ -227,7 +227,7 @@ def test_an_instance_is_read_whole() -> None:
         **{"PrivateIpAddress": "10.0.0.1", "PublicIpAddress": "198.18.0.1", "NetworkInterfaces": faces, "LaunchTime": launched},
         "StateReason": {"Code": "Server.X", "Message": "Server.X: why"},
     }
-    machine = ec2_instances.machine(instance)
+    machine = instances.machine(instance)
     assert machine.private_addresses == ("10.0.0.1", "10.0.0.2", "10.0.1.1")
     assert machine.public_addresses == ("198.18.0.1", "198.18.0.9")
     assert (machine.state, machine.state_text, machine.message) == (MachineState.STOPPED, "stopped", "Server.X: why")
@@ -237,4 +237,4 @@ def test_an_instance_is_read_whole() -> None:
 
 
 def test_a_machine_without_its_batch_is_nobodys() -> None:
-    assert ec2_instances.machine({**_instance(0), "Tags": []}).identity == Identity("i-00", 0)
+    assert instances.machine({**_instance(0), "Tags": []}).identity == Identity("i-00", 0)

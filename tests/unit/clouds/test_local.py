@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.clouds import directories, local, processes
+from controller.clouds import local
+from controller.clouds.local import directories, processes
 from controller.ports import CONTROLLER_TAG, MachineId, MachineState
 from tests.unit.clouds.machines import Cloud, request, until
 
@@ -134,7 +135,8 @@ def test_an_unfinished_end_is_finished_by_list(cloud: Cloud, monkeypatch: pytest
 # --- crashes -------------------------------------------------------------------------------------------------------
 _CRASH_BEFORE_SPAWN = """
 import os, signal
-from controller.clouds import local, processes
+from controller.clouds import local
+from controller.clouds.local import processes
 from controller.ports import CloudConfig, LaunchRequest
 processes.start_guardian = lambda place, record: os.kill(os.getpid(), signal.SIGKILL)
 driver = local.open(CloudConfig({{}}, {{}}, "ours", {directory!r}, allow_local=True, ambient_credentials=False))

@@ -344,7 +344,7 @@ def test_the_addresses_of_an_ended_machine_stay_readable() -> None:
 )
 def test_that_a_machine_starts_is_told_when_it_takes_long(recorded: bool, probed_for: float | None, told: bool) -> None:
     o = observed(
-        launched(machine="m-0" if recorded else None),
+        BOUND if recorded else launched(),
         sight=sees(MachineState.RUNNING),
         health=Health(None, "page: refused"),
         now=NOW + seconds(60),

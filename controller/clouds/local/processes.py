@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import controller
-from controller.clouds import records
+from controller.clouds.local import records
 
 _PROC = Path("/proc")
 _ZOMBIE = b"Z"
@@ -43,7 +43,7 @@ def start_guardian(place: Path, record: records.Record) -> None:
         records.MACHINE_VARIABLE: record["id"],
         records.ADDRESS_VARIABLE: record["addresses"][0],
     }
-    command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "controller.clouds.guardian", str(place)]
+    command = ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "controller.clouds.local.guardian", str(place)]
     packages = Path(controller.__file__ or "").parent.parent
     with (place / records.CONSOLE).open("ab") as console:
         subprocess.run(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller import errors
-from controller.clouds.ec2_access import Clients
-from controller.clouds.ec2_fields import Ec2Image, Ec2Machine, Ec2RootVolume, Ec2SecurityGroup, Ec2Subnet
+from controller.clouds.ec2.access import Clients
+from controller.clouds.ec2.fields import Ec2Image, Ec2Machine, Ec2RootVolume, Ec2SecurityGroup, Ec2Subnet
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef, SubnetTypeDef

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from controller import errors
-from controller.clouds import ec2_description, ec2_fields
+from controller.clouds.ec2 import description, fields
 from controller.ports import CloudConfig
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Clients:
 
 def access(config: CloudConfig) -> Access:
     """What the Cloud's fields and its Secret say, as far as the flags allow it. Raises Denied, Invalid."""
-    cloud = ec2_fields.cloud(config.spec)
+    cloud = fields.cloud(config.spec)
     if cloud.endpoint is not None:
         _check(cloud.endpoint, config.allow_local)
     if cloud.credentials is not None:
@@ -169,7 +169,7 @@ def _loader(path: str | None) -> Any:
     from botocore import loaders
 
     loader: Any = loaders.create_loader(path)
-    ec2_description.cut(loader.load_service_model("ec2", "service-2"))
+    description.cut(loader.load_service_model("ec2", "service-2"))
     return loader
 
 

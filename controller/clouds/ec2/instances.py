@@ -13,8 +13,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from controller import errors
-from controller.clouds import ec2_fields
-from controller.clouds.ec2_fields import Ec2Machine
+from controller.clouds.ec2 import fields
+from controller.clouds.ec2.fields import Ec2Machine
 from controller.ports import CONTROLLER_TAG, Identity, Launched, LaunchRequest, Machine, MachineId, MachineState
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _checked(request: LaunchRequest, controller_id: str) -> Ec2Machine:
         raise errors.Invalid("tags", f"{CONTROLLER_TAG} must be this controller's id")
     if len(request.user_data) > USER_DATA_LIMIT_BYTES:
         raise errors.Invalid("userData", f"is {len(request.user_data)} bytes, more than {USER_DATA_LIMIT_BYTES}")
-    wanted = ec2_fields.machine(request.spec)
+    wanted = fields.machine(request.spec)
     if wanted.image.id is None:
         raise errors.Invalid("image", "is not resolved to an id")
     if wanted.subnet is None or wanted.subnet.id is None or wanted.zone is None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from controller.clouds import records
+from controller.clouds.local import records
 
 #: 127.64.0.0/10: away from 127.0.0.1 and its neighbours, which others use.
 _FIRST_ADDRESS = int(IPv4Address("127.64.0.0"))

@@ -1,4 +1,4 @@
-"""The guardian of one local machine: `python -m controller.clouds.guardian <directory>`, started by the local cloud.
+"""The guardian of one local machine: `python -m controller.clouds.local.guardian <directory>`, started by the local cloud.
 
 It is the machine's init: it takes the lock that says the machine lives, runs the user data once, as cloud-init would,
 adopts what its commands leave behind, and lives until it is ended. It decides nothing about the machine's fate and knows
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from controller.clouds import records
+from controller.clouds.local import records
 
 #: <linux/prctl.h>: orphans among our descendants become our children, so that they stay findable and are reaped.
 _PR_SET_CHILD_SUBREAPER = 36

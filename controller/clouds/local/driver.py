@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 
 from controller import errors
 from controller.api.meta import Model
-from controller.clouds import directories, processes, records
+from controller.clouds.local import directories, processes, records
 from controller.ports import (
     CALL_SECONDS,
     CONTROLLER_TAG,

@@ -1,6 +1,6 @@
 """The part of EC2's API that is in use, cut out of the description that botocore reads answers by.
 
-`controller.clouds.ec2_access` applies it to the session of the drivers, and to no other. botocore goes through all that the
+`controller.clouds.ec2.access` applies it to the session of the drivers, and to no other. botocore goes through all that the
 description names for each instance shown, and keeps all of it in memory: without what nobody reads the parsing of a list takes a
 third less time, and a process some 15 MB less (measured). A call or a field that is not named here does not exist for the drivers.
 """
@@ -21,7 +21,7 @@ CALLS = (
     "RunInstances",
     "TerminateInstances",
 )
-#: What `controller.clouds.ec2_instances.machine` reads of an answer, by the shape that holds it.
+#: What `controller.clouds.ec2.instances.machine` reads of an answer, by the shape that holds it.
 READ: Mapping[str, tuple[str, ...]] = {
     "Reservation": ("Instances",),
     "Instance": (

@@ -1,8 +1,8 @@
 """The `ec2` cloud: one AWS account in one region, by boto3.
 
 The engine calls the driver through `controller.ports`. It decides how each call of the contract is put to EC2 and what
-EC2's answers mean: `ec2_fields` has the fields, `ec2_names` finds what they name, `ec2_instances` words a launch and reads an
-instance, `ec2_access` has endpoint and credentials, `ec2_errors` the table of errors. It refuses to know when to call, how
+EC2's answers mean: `fields` has the fields, `names` finds what they name, `instances` words a launch and reads an
+instance, `access` has endpoint and credentials, `error_codes` the table of errors. It refuses to know when to call, how
 often, and for what.
 
 The fence of a launch is EC2's ClientToken, which is the batch id: the same RunInstances again names the same machines. A
@@ -21,10 +21,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from controller import errors
-from controller.clouds import ec2_access, ec2_errors, ec2_fields, ec2_instances
-from controller.clouds.ec2_access import Access, Clients
-from controller.clouds.ec2_fields import Ec2Cloud, Ec2Machine
-from controller.clouds.ec2_names import Names
+from controller.clouds.ec2 import access, error_codes, fields, instances
+from controller.clouds.ec2.access import Access, Clients
+from controller.clouds.ec2.fields import Ec2Cloud, Ec2Machine
+from controller.clouds.ec2.names import Names
 from controller.ports import (
     CALL_SECONDS,
     CONTROLLER_TAG,
@@ -70,8 +70,8 @@ class Ec2Driver:
     #: How far EC2's reads lag behind is not published; this is the design's (section 5, rule 3).
     settle_seconds: float = 120.0
     #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
-    user_data_limit_bytes: int = ec2_instances.USER_DATA_LIMIT_BYTES
-    most_per_call: int = ec2_instances.MOST
+    user_data_limit_bytes: int = instances.USER_DATA_LIMIT_BYTES
+    most_per_call: int = instances.MOST
     #: Per account and region (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html).
     limits: Mapping[str, tuple[Limit, ...]] = {
         "create": (Limit(5, 2), Limit(1000, 2, per_machine=True)),
@@ -96,7 +96,7 @@ class Ec2Driver:
 
     def list(self, *, running: bool = True) -> Sequence[Machine]:
         mine: FilterTypeDef = {"Name": f"tag:{CONTROLLER_TAG}", "Values": [self._controller_id]}
-        return self._machines([mine] if running else [mine, {"Name": "instance-state-name", "Values": ec2_instances.NOT_RUNNING}])
+        return self._machines([mine] if running else [mine, {"Name": "instance-state-name", "Values": instances.NOT_RUNNING}])
 
     def describe(self, ids: Sequence[MachineId]) -> dict[MachineId, Machine]:
         known = [each for each in dict.fromkeys(ids) if _ID.fullmatch(each)]
@@ -125,7 +125,7 @@ class Ec2Driver:
         return ()
 
     def resolve(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        return Names(self._ask).resolve(ec2_fields.machine(spec)).written()
+        return Names(self._ask).resolve(fields.machine(spec)).written()
 
     def console(self, id: MachineId) -> str:
         if id not in self._trusted([id]):
@@ -156,7 +156,7 @@ class Ec2Driver:
         """The machines of an answer, with whose they are."""
         if "Reservations" not in answer:
             raise errors.Transient(f"{self._access.where}: the answer is none of EC2's")
-        machines = [ec2_instances.machine(each) for some in answer["Reservations"] for each in some.get("Instances") or ()]
+        machines = [instances.machine(each) for some in answer["Reservations"] for each in some.get("Instances") or ()]
         return [replace(each, ours=each.tags.get(CONTROLLER_TAG) == self._controller_id) for each in machines]
 
     # --- making -----------------------------------------------------------------------------------------------------
@@ -174,10 +174,10 @@ class Ec2Driver:
         return outcomes
 
     def _create(self, request: LaunchRequest, deadline: float) -> Launched:
-        parameters = ec2_instances.parameters(request, self._controller_id)
+        parameters = instances.parameters(request, self._controller_id)
         self._check_time(deadline)
         answer = self._call(lambda each: each.ec2.run_instances(**parameters), mutation=True)
-        machines = ec2_instances.launched(answer, request)
+        machines = instances.launched(answer, request)
         self._saw(each.id for each in machines)
         return machines
 
@@ -250,14 +250,14 @@ class Ec2Driver:
         try:
             return call(self._connected())
         except ClientError as error:
-            raise ec2_errors.answered(self._access.where, error, mutation=mutation) from error
+            raise error_codes.answered(self._access.where, error, mutation=mutation) from error
         except (BotoCoreError, ResponseParserError, *_UNREADABLE) as error:
-            raise ec2_errors.no_answer(self._access.where, error) from error
+            raise error_codes.no_answer(self._access.where, error) from error
 
     def _connected(self) -> Clients:
         with self._lock:
             if self._clients is None:
-                self._clients = ec2_access.clients(self._access)
+                self._clients = access.clients(self._access)
             return self._clients
 
     def _check_time(self, deadline: float) -> None:
@@ -300,7 +300,7 @@ def _chunks(ids: Sequence[MachineId], size: int) -> Iterator[Sequence[MachineId]
 
 def open(config: CloudConfig) -> Ec2Driver:
     """Open an account; nothing is asked yet. Raises Denied without credentials that may be used, Invalid."""
-    return Ec2Driver(ec2_access.access(config), config.controller_id)
+    return Ec2Driver(access.access(config), config.controller_id)
 
 
 PLUGIN = CloudPlugin("ec2", Ec2Cloud, Ec2Machine, open)
