@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 #: Roll-ups into groups and Infrastructures are made at most so often (design section 4).
 ROLL_UP_SECONDS = 1.0
-#: Of more than so many objects they are made half as often: a large fleet that comes up moves them all the time.
+#: Of more than so many objects they are made half as often, and these tell less: a large fleet that comes up moves all the time.
 _MANY = 20
 #: Everything is looked at again so often, ± 20 %: a backstop, not what anything relies on (reference of kopf, section 6).
 RESYNC_SECONDS = 300.0
@@ -156,9 +156,13 @@ class Engine:
                 case How.ROLL_UP:
                     self._roll_up(each.key)
 
+    def is_many(self, uid: str) -> bool:
+        """Whether this object owns so many that not each of their steps is worth a write."""
+        return self.objects.owns_more_than(uid, _MANY)
+
     def _roll_up(self, key: Key) -> None:
         obj = self.objects.get(key)
-        pause = ROLL_UP_SECONDS if obj is None or not self.objects.owns_more_than(obj["metadata"]["uid"], _MANY) else 2 * ROLL_UP_SECONDS
+        pause = 2 * ROLL_UP_SECONDS if obj is not None and self.is_many(obj["metadata"]["uid"]) else ROLL_UP_SECONDS
         since = asyncio.get_running_loop().time() - self._rolled_up.get(key, -pause)
         if since >= pause:
             self.queue.add(key)

@@ -302,7 +302,7 @@ class Inventory:
         """The seconds until an id that was not found may be known to be gone."""
         begun = [answers[0] for answers in self._not_found.values() if answers[-1] - answers[0] < CONFIRM_AFTER]
         left = (min(begun) + CONFIRM_AFTER - self._around.now()).total_seconds() if begun else math.inf
-        return max(FASTEST_SECONDS / 10, left)
+        return max(0.0, left) + FASTEST_SECONDS / 10
 
 
 def _by_id(machines: Iterable[Machine]) -> dict[MachineId, Machine]:

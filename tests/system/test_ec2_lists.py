@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from controller.clouds import ec2
+from controller.clouds.ec2 import driver
 from controller.ports import CONTROLLER_TAG, Identity, Machine
 from tests.simulated.ec2 import Dropped, Garbage, Refusal, Reply, Response
 from tests.simulated.harness import CONTROLLER
@@ -132,7 +132,7 @@ LATER: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", [pytest.param(each, id=name) for name, each in LATER.items()])
 def test_a_list_whose_second_page_fails_is_no_list(tmp_path: Path, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ec2, "_PAGE", 5)
+    monkeypatch.setattr(driver, "_PAGE", 5)
 
     async def main(rig: Ec2Rig) -> None:
         await rig.make(*alone(7))

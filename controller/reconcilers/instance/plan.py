@@ -30,7 +30,9 @@ _FAULTS = {
     MachineState.STOPPING: _STOPPED,
     MachineState.ERROR: ("Failed", Reason.MACHINE_ERROR, "the cloud says that the machine failed"),
 }
-#: A machine that serves within this time of its first probe is never said to be starting.
+#: A turn that is nearer is waited for without a word.
+_WORTH_TELLING = timedelta(seconds=10)
+#: A machine of a fleet that serves within this time of its first probe is never said to be starting.
 _STARTS_UNTOLD = timedelta(seconds=15)
 #: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
@@ -98,11 +100,15 @@ def _turn(o: Observed) -> datetime:
 
 
 def _paced(o: Observed, *, launched: bool | None) -> Stand:
-    """Its group tells of all that await their turn: a fleet that is made would write each of them."""
+    """Short waits are not written, and a fleet's group tells of all that wait: each of them would be a write."""
+    if o.attempt.after < _WORTH_TELLING:
+        return steps.silent()
     if o.attempt.reason is not None and o.attempt.reason.value in _TRIED_AGAIN:
         # It was put off before: what was answered stays said until it is answered anew.
         return steps.waiting(o.attempt.reason, o.attempt.message, launched=launched)
-    return steps.silent()
+    if o.owner.many:
+        return steps.silent()
+    return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
 
 
 def _behind(o: Observed, *, launched: bool | None) -> Stand:
@@ -257,8 +263,8 @@ def _running(o: Observed, machine: Machine) -> Plan:
 
 
 def _told_from(o: Observed) -> datetime | None:
-    """When it is worth saying that the machine starts; of one whose id is not recorded at once."""
-    if o.probed_since is None or o.instance.status.machine is None:
+    """When it is worth saying that the machine starts: of one of a fleet, whose id is recorded, not at once."""
+    if not o.owner.many or o.probed_since is None or o.instance.status.machine is None:
         return None
     return o.probed_since + _STARTS_UNTOLD
 

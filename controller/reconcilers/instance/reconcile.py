@@ -105,6 +105,7 @@ def _owner(engine: Engine, instance: Instance) -> Owner:
         exists=True,
         going=going,
         paused=group.spec.paused,
+        many=engine.is_many(reference.uid),
         blockers=_blockers(engine, group) if going and instance.metadata.deleting else (),
         counted=instance.metadata.name in noted,
     )

@@ -94,8 +94,14 @@ BOUND = launched(machine="m-0")
         pytest.param(
             observed(launched(), attempt=Attempt(Sent.PACED, at=NOW + seconds(59), after=seconds(60))),
             (),
+            Reason.WAITING_FOR_LAUNCH,
+            id="its turn is awaited",
+        ),
+        pytest.param(
+            observed(launched(), attempt=Attempt(Sent.PACED, at=NOW + seconds(59), after=seconds(60)), owner=Owner(many=True)),
+            (),
             Reason.RECONCILING,
-            id="its turn is awaited: its group tells",
+            id="its turn is awaited: a fleet's group tells",
         ),
         pytest.param(
             observed(launched(), attempt=Attempt(Sent.UNKNOWN, Reason.DENIED, "no", at=NOW), cloud=CloudView(exists=True)),
@@ -334,17 +340,21 @@ def test_the_addresses_of_an_ended_machine_stay_readable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recorded", "probed_for", "told"),
+    ("many", "recorded", "probed_for", "told"),
     [
-        pytest.param(True, 14.0, False, id="may serve in a moment"),
-        pytest.param(True, 15.0, True, id="has not served for long enough"),
-        pytest.param(True, None, True, id="not probed by this process yet, and has no address"),
-        pytest.param(False, 1.0, True, id="its id is to be recorded"),
+        pytest.param(False, True, 1.0, True, id="one of a few"),
+        pytest.param(True, True, 14.0, False, id="may serve in a moment"),
+        pytest.param(True, True, 15.0, True, id="has not served for long enough"),
+        pytest.param(True, True, None, True, id="not probed by this process yet"),
+        pytest.param(True, False, 1.0, True, id="its id is to be recorded"),
     ],
 )
-def test_that_a_machine_starts_is_told_when_it_takes_long(recorded: bool, probed_for: float | None, told: bool) -> None:
+def test_that_a_machine_of_a_fleet_starts_is_told_when_it_takes_long(
+    many: bool, recorded: bool, probed_for: float | None, told: bool
+) -> None:
     o = observed(
         BOUND if recorded else launched(),
+        owner=Owner(many=many),
         sight=sees(MachineState.RUNNING),
         health=Health(None, "page: refused"),
         now=NOW + seconds(60),
@@ -358,6 +368,7 @@ def test_that_a_machine_starts_is_told_when_it_takes_long(recorded: bool, probed
 def test_a_machine_that_starts_untold_is_looked_at_by_its_deadline() -> None:
     o = observed(
         BOUND,
+        owner=Owner(many=True),
         sight=sees(MachineState.RUNNING),
         health=Health(None, "page: refused"),
         now=NOW + seconds(298),
