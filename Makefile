@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := .dev
+# Many tests wait for real processes, so there is work for more of them than for two at once.
+PYTEST := $(BIN)/pytest -n 4 --dist worksteal
 # The lock files are made for all platforms and Python >= 3.11.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build
 
@@ -39,18 +41,17 @@ down: ## Delete the infrastructures, wait, end all that `make demo` and `make up
 
 test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests but the long ones
 	@$(BIN)/python -m tools.control_plane build
-	$(BIN)/pytest -n 2 --dist worksteal -m "not long" --ignore=tests/cluster
-	$(BIN)/pytest -n 2 --dist worksteal tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
+	$(PYTEST) -m "not long" $(filter-out tests/cluster/,$(wildcard tests/*/)) tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
 
 test-cluster: $(VENV)/dev ## Operators on a real Kubernetes API: killed, stopped, cut off, misled
 	@$(BIN)/python -m tools.control_plane build
-	$(BIN)/pytest -n 2 --dist worksteal tests/cluster
+	$(PYTEST) tests/cluster
 
 test-long: $(VENV)/dev ## A crash at every change on all clouds, an odd value at every field, real probes and kills
-	$(BIN)/pytest -n 2 --dist worksteal -m long --ignore=tests/cluster
+	$(PYTEST) -m long --ignore=tests/cluster
 
 test-crash: $(VENV)/dev ## The long way (hours): a crash at every call, reads too, on all clouds and in both homes; by SIGKILL at every change; thousands of property examples
-	CRASH=all HYPOTHESIS_PROFILE=thorough $(BIN)/pytest -n 2 --dist worksteal tests/crash tests/properties tests/e2e/test_kill_ec2.py tests/cluster/test_operator_ec2.py
+	CRASH=all HYPOTHESIS_PROFILE=thorough $(PYTEST) tests/crash tests/properties tests/e2e/test_kill_ec2.py tests/cluster/test_operator_ec2.py
 
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .
