@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := .dev
-# Many tests wait for real processes, so there is work for more of them than for two at once.
-PYTEST := $(BIN)/pytest -n 4 --dist worksteal
+# Many tests wait for real processes: two processors have work for three.
+PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 # The lock files are made for all platforms and Python >= 3.11.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build
 

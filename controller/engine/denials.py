@@ -100,6 +100,11 @@ class Denials:
         if denial is not None:
             denial.waiting.pop(uid, None)
 
+    def forget_group(self, uid: str) -> None:
+        """The group has gone."""
+        self._allowed = {each for each in self._allowed if each.group != uid}
+        self._denials = {place: each for place, each in self._denials.items() if place.group != uid}
+
     def _standing(self, place: _Place) -> _Denial | None:
         denial = self._denials.get(place)
         if denial is not None and denial.driver is not self._driver(place.cloud):

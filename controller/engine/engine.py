@@ -146,6 +146,7 @@ class Engine:
             self.prober.forget(uid)
             self.memory.acts.pop(uid, None)
         if old is not None and new is None and old["kind"] == "InstanceGroup":
+            self.launcher.forget_group(old["metadata"]["uid"])
             self.memory.cached.pop(("trial", old["metadata"]["uid"]), None)
         for each in self._wakes(self.objects, old, new):
             match each.how:
@@ -156,13 +157,13 @@ class Engine:
                 case How.ROLL_UP:
                     self._roll_up(each.key)
 
-    def is_many(self, uid: str) -> bool:
-        """Whether this object owns so many that not each of their steps is worth a write."""
-        return self.objects.owns_more_than(uid, _MANY)
+    def is_fleet(self, group: str) -> bool:
+        """Whether the group with this UID has so many Instances that not each of their steps is worth a write."""
+        return len(self.objects.children(group, "Instance")) > _MANY
 
     def _roll_up(self, key: Key) -> None:
         obj = self.objects.get(key)
-        pause = 2 * ROLL_UP_SECONDS if obj is not None and self.is_many(obj["metadata"]["uid"]) else ROLL_UP_SECONDS
+        pause = 2 * ROLL_UP_SECONDS if obj is not None and self.objects.owns_more_than(obj["metadata"]["uid"], _MANY) else ROLL_UP_SECONDS
         since = asyncio.get_running_loop().time() - self._rolled_up.get(key, -pause)
         if since >= pause:
             self.queue.add(key)

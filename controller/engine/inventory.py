@@ -43,6 +43,8 @@ _WORTH_LEAVING_OUT = PAGE
 _WHOLE_SECONDS = 26.5
 #: How long a list may lack a machine that it has not shown yet before that is asked for by id.
 _SHOWN_AFTER = timedelta(seconds=10)
+#: The second of two answers comes by so much later than it has to, never earlier.
+_LATE_SECONDS = 0.1
 #: Two NotFound answers so far apart mean that the id is gone (design section 5, rule 5).
 CONFIRM_AFTER = timedelta(seconds=30)
 _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineState.STOPPING})
@@ -179,9 +181,7 @@ class Inventory:
         """Whether the next list has to show everything."""
         if self._wants_whole or self.listed is None or self.trouble is not None or not self._leaves_out():
             return True
-        left = _WHOLE_SECONDS - (1 + _JITTER) * self._longest_pause()
-        # What the lists themselves take comes on top; else each of a large account would have to be whole.
-        return now - self.listed >= timedelta(seconds=left + 2 * self._took)
+        return now - self.listed >= timedelta(seconds=_WHOLE_SECONDS - (1 + _JITTER) * self._longest_period())
 
     def _leaves_out(self) -> bool:
         """Whether so many run that lists leave them out."""
@@ -190,8 +190,8 @@ class Inventory:
     def _running(self) -> int:
         return sum(1 for each in self.machines.values() if each.state is MachineState.RUNNING)
 
-    def _longest_pause(self) -> float:
-        """How long after the next list the one after it comes at the latest, if that is within `_WHOLE_SECONDS`."""
+    def _longest_period(self) -> float:
+        """How long after the next list the one after it begins at the latest, if that is within `_WHOLE_SECONDS`."""
         quiet = asyncio.get_running_loop().time() - self._moved_at + _WHOLE_SECONDS
         return max(_MANY_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS), self._busy_seconds())
 
@@ -284,14 +284,18 @@ class Inventory:
         shown = len(self.machines) - (self._running() if self._leaves_out() else 0)
         fastest = _MANY_SECONDS if shown > _MANY else FASTEST_SECONDS
         pace = max(fastest, _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS)
-        moving = self._waiters or self._not_found or any(each.state in _MOVING for each in self.machines.values())
+        confirms = self._confirm_seconds()
+        moving = self._waiters or confirms < math.inf or any(each.state in _MOVING for each in self.machines.values())
         seconds = pace if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
         busy = self._busy_seconds()
-        confirms = self._confirm_seconds()
-        seconds = min(max(seconds, busy) * random.uniform(1 - _JITTER, 1 + _JITTER), confirms)
-        earliest = min(started + max(fastest * 0.9, busy), loop.time() + confirms)
+        # From the beginning of one list to that of the next; one that failed may have taken longer than that.
+        since = started if self.trouble is None else loop.time()
+        due = since + max(seconds, busy) * random.uniform(1 - _JITTER, 1 + _JITTER)
+        earliest = started + max(fastest * 0.9, busy)
+        if self.trouble is None:
+            due, earliest = (min(each, loop.time() + confirms) for each in (due, earliest))
         try:
-            async with asyncio.timeout_at(loop.time() + seconds):
+            async with asyncio.timeout_at(due):
                 await self._hurry.wait()
         except TimeoutError:
             return
@@ -302,7 +306,7 @@ class Inventory:
         """The seconds until an id that was not found may be known to be gone."""
         begun = [answers[0] for answers in self._not_found.values() if answers[-1] - answers[0] < CONFIRM_AFTER]
         left = (min(begun) + CONFIRM_AFTER - self._around.now()).total_seconds() if begun else math.inf
-        return max(0.0, left) + FASTEST_SECONDS / 10
+        return max(0.0, left) + _LATE_SECONDS
 
 
 def _by_id(machines: Iterable[Machine]) -> dict[MachineId, Machine]:

@@ -82,6 +82,10 @@ class Launcher:
         self._denials.forget(uid)
         self._leave(uid)
 
+    def forget_group(self, uid: str) -> None:
+        """The group has gone: what its launches were answered matters no more."""
+        self._denials.forget_group(uid)
+
     def room(self, account: Account, limit: int) -> int:
         """How many more machines keep within `Cloud.spec.maxInstances`, those on their way counted."""
         return limit - len(self._counted(account))

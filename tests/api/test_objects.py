@@ -9,7 +9,7 @@ import pytest
 
 from controller import errors
 from controller.api import crd, kinds
-from controller.clouds import ec2
+from controller.clouds.ec2 import driver as ec2
 from controller.ports import Obj
 from controller.stores.rules import Rules
 from tests.api import samples, table

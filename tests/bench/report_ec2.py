@@ -20,10 +20,8 @@ CONDITION_GOAL_SECONDS, CALL_GOAL_SECONDS, ABSENT_GOAL_SECONDS = 20.0, 25.0, 60.
 UP_GOAL, DOWN_GOAL = 5.0, 3.0
 #: What stands in the way of the goals that are missed.
 _WHAT_IT_TAKES = (
-    "Of the goals that are missed: a machine of a different kind from the others is written to six times (made, its turn awaited, its"
-    " launch recorded, its machine, that it runs, that it serves), and the roll-ups of minutes are shared out: five would need the turn to"
-    " be awaited before the Instance is made. A deletion is three writes (the deletion, that it goes, its finalizer) and the roll-ups; less"
-    " would need one call that deletes many, which takes no precondition on their UIDs."
+    "Of the goal that is missed: a deletion is three writes (the deletion, that it goes, its finalizer) and the roll-ups; less would need"
+    " one call that deletes many, which takes no precondition on their UIDs."
 )
 _HOUR_SECONDS = 3600.0
 #: The picture's file, beside the page.

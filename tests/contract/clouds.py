@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from controller.clouds import ec2, local
+from controller.clouds.ec2 import driver as ec2
+from controller.clouds.local import driver as local
 from controller.ports import CONTROLLER_TAG, CloudConfig, CloudDriver, CloudPlugin, LaunchRequest, Machine, MachineId, MachineState
 from tests.contract import moto
 from tests.simulated.cloud import plugin

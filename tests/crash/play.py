@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.clouds.ec2 import Ec2Driver
+from controller.clouds.ec2.driver import Ec2Driver
 from controller.ports import Identity
 from tests.cluster.fixtures import Cluster
 from tests.crash import sites

@@ -13,6 +13,22 @@ spec: {local: {}}
 """
 
 
+def on_ec2(endpoint: str) -> str:
+    """The Cloud `aws` with its Secret."""
+    return f"""
+apiVersion: v1
+kind: Secret
+metadata: {{name: aws}}
+stringData: {{AWS_ACCESS_KEY_ID: AKIDMAIN, AWS_SECRET_ACCESS_KEY: c4n4ry}}
+---
+apiVersion: occopus.io/v1alpha1
+kind: Cloud
+metadata: {{name: aws}}
+spec: {{ec2: {{region: eu-west-1, endpoint: "{endpoint}", credentials: {{secretRef: {{name: aws}}}}}}}}
+---
+"""
+
+
 def template(name: str = "plain", command: str = "echo up") -> str:
     """Without probes: healthy as soon as the machine runs."""
     return f"""

@@ -25,6 +25,7 @@ from tests import faulty
 from tests.crash import sites
 from tests.crash.injector import MUTATING
 from tests.crash.sites import Site
+from tests.e2e import descriptions
 from tests.e2e.desk import UP_SECONDS, Desk
 from tests.simulated.ec2 import LightEc2, serve
 from tests.simulated.world import Settings, World
@@ -34,30 +35,20 @@ ALL = os.environ.get("CRASH") == "all"
 PARTS = 4
 TIMEOUT = ("--timeout", str(UP_SECONDS))
 FILE = """
-apiVersion: v1
-kind: Secret
-metadata: {{name: aws}}
-stringData: {{AWS_ACCESS_KEY_ID: AKIDMAIN, AWS_SECRET_ACCESS_KEY: c4n4ry}}
----
-apiVersion: occopus.io/v1alpha1
-kind: Cloud
-metadata: {{name: aws}}
-spec: {{ec2: {{region: eu-west-1, endpoint: "{endpoint}", credentials: {{secretRef: {{name: aws}}}}}}}}
----
 apiVersion: occopus.io/v1alpha1
 kind: InstanceTemplate
-metadata: {{name: plain}}
+metadata: {name: plain}
 spec:
-  implementations: [{{name: aws, cloudRef: {{name: aws}}, ec2: {{image: {{id: ami-0a000000000000001}}, instanceType: t3.small}}}}]
-  context: {{cloudInit: {{template: "#cloud-config\\nruncmd: [up]\\n"}}}}
+  implementations: [{name: aws, cloudRef: {name: aws}, ec2: {image: {id: ami-0a000000000000001}, instanceType: t3.small}}]
+  context: {cloudInit: {template: "#cloud-config\\nruncmd: [up]\\n"}}
 ---
 apiVersion: occopus.io/v1alpha1
 kind: Infrastructure
-metadata: {{name: pair}}
+metadata: {name: pair}
 spec:
   services:
-  - {{name: first, templateRef: {{name: plain}}}}
-  - {{name: second, templateRef: {{name: plain}}, scaling: {{min: 3, max: 6}}, dependsOn: [{{service: first}}]}}
+  - {name: first, templateRef: {name: plain}}
+  - {name: second, templateRef: {name: plain}, scaling: {min: 3, max: 6}, dependsOn: [{service: first}]}
 """
 
 
@@ -131,7 +122,7 @@ def _placed(path: Path) -> Generator[Place]:
     with serve(LightEc2(world)) as endpoint:
         path.mkdir(exist_ok=True)
         desk = Desk(path)
-        place = Place(desk, world, desk.write("pair.yaml", FILE.format(endpoint=endpoint)))
+        place = Place(desk, world, desk.write("pair.yaml", descriptions.on_ec2(endpoint) + FILE))
         desk.environment[faulty.CALLS_FILE] = str(place.calls)
         yield place
         if place.live():

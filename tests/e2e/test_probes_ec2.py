@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import descriptions
 from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
 from tests.simulated.ec2 import Answering, LightEc2, Page, answering, serve
 from tests.simulated.world import NEVER, Settings, SimulatedMachine, World
@@ -25,16 +26,6 @@ TIMEOUT = ("--timeout", str(UP_SECONDS))
 THRESHOLD = 3
 #: `db` is asked for a connection, `web` for a page and for a connection.
 FILE = """
-apiVersion: v1
-kind: Secret
-metadata: {{name: aws}}
-stringData: {{AWS_ACCESS_KEY_ID: AKIDMAIN, AWS_SECRET_ACCESS_KEY: c4n4ry}}
----
-apiVersion: occopus.io/v1alpha1
-kind: Cloud
-metadata: {{name: aws}}
-spec: {{ec2: {{region: eu-west-1, endpoint: "{endpoint}", credentials: {{secretRef: {{name: aws}}}}}}}}
----
 apiVersion: occopus.io/v1alpha1
 kind: InstanceTemplate
 metadata: {{name: db}}
@@ -119,7 +110,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     ec2 = LightEc2(World(time.time, epoch=datetime(1970, 1, 1, tzinfo=UTC), settings=settings))
     with answering(ec2) as served, serve(ec2) as endpoint:
         desk = Desk(tmp_path)
-        text = FILE.format(endpoint=endpoint, port=served.port, threshold=THRESHOLD)
+        text = descriptions.on_ec2(endpoint) + FILE.format(port=served.port, threshold=THRESHOLD)
         place = Place(desk, ec2, served, desk.write("pair.yaml", text))
         yield place
         desk.occopus("delete", "--all", *TIMEOUT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from controller.clouds import ec2
+from controller.clouds.ec2 import driver as ec2
 from controller.engine.engine import Options
 from controller.stores.rules import Rules
 from tests.simulated.ec2 import LightEc2

@@ -8,6 +8,8 @@ Document = dict[str, Any]
 
 #: A template's text that reads nothing.
 PLAIN = "#cloud-config\nruncmd: [serve]\n"
+#: Reads which machine it is: none is like another.
+OWN = "#cloud-config\nruncmd: ['{{ instance.index }}']\n"
 
 
 def _document(kind: str, name: str, **parts: Any) -> Document:
@@ -77,4 +79,23 @@ def chain(**spec: Any) -> list[Document]:
     ]
 
 
-__all__ = ["PLAIN", "Document", "alone", "chain", "cloud", "config", "implementation", "infrastructure", "secret", "service", "template"]
+def many(number: int, text: str = PLAIN) -> list[Document]:
+    """One service of so many machines."""
+    return [cloud(maxInstances=1000), template("app", text), infrastructure(service("app", scaling={"min": number}))]
+
+
+__all__ = [
+    "OWN",
+    "PLAIN",
+    "Document",
+    "alone",
+    "chain",
+    "cloud",
+    "config",
+    "implementation",
+    "infrastructure",
+    "many",
+    "secret",
+    "service",
+    "template",
+]

@@ -9,10 +9,10 @@ import pytest
 
 from controller import errors
 from tests.simulated.ec2 import Refusal
-from tests.system.documents import PLAIN, Document, cloud, implementation, infrastructure, service, template
+from tests.system.documents import OWN, PLAIN, Document, cloud, implementation, infrastructure, many, service, template
 from tests.system.ec2 import Ec2Rig, play
-from tests.system.test_ec2_launch import INF, OWN, many
 
+INF = float("inf")
 UNSUPPORTED = Refusal("Unsupported", "The requested configuration is currently not supported.", 400)
 DENIED = errors.Denied("You are not authorized to perform this operation.")
 FULL = pytest.param(errors.NoCapacity("full"), 7, id="no capacity")

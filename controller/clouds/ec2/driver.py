@@ -53,7 +53,7 @@ _ENDED_AT_ONCE = 100
 _END_TRIES = 20
 #: A read that failed within this time (a connection that had been closed) is made once more.
 _READ_AGAIN_SECONDS = 1.0
-#: A machine that was shown with this controller's id so lately is ended without another look. Whole lists come every 26 s.
+#: A machine that was shown with this controller's id so lately is ended without another look. Whole lists come within half of it.
 _TRUSTED_SECONDS = 60.0
 _CONSOLE_BYTES = 64 * 1024
 _ID = re.compile(r"\bi-[0-9a-f]{8,17}\b")

@@ -1,6 +1,6 @@
 """The fields of the `ec2` cloud: of an account (`Cloud.spec.ec2`) and of a machine (an implementation's `ec2`).
 
-They become part of the CRDs. A machine's fields as a user writes them and as `ec2_names.resolve` returns them are one model:
+They become part of the CRDs. A machine's fields as a user writes them and as `names.Names.resolve` returns them are one model:
 resolving only sets more of them. Bounds are EC2's own where it has some
 (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html).
 """

@@ -80,7 +80,7 @@ async def _report(engine: Engine, key: Key, observed: Observed, todo: Plan) -> N
 
 
 def _paced(engine: Engine, key: Key, observed: Observed, wanted: CloudStatus) -> CloudStatus:
-    """The number of machines is written where it has changed by half, else every ten seconds: a large fleet moves it each second."""
+    """The number of machines is written where it has doubled or halved, else every ten seconds: a large fleet moves it each second."""
     seen, now = observed.cloud.status.machines, engine.ports.now().timestamp()
     if seen is None or wanted.machines is None or 2 * abs(wanted.machines - seen) >= max(wanted.machines, seen):
         return wanted

@@ -105,14 +105,14 @@ class CloudView:
 class Owner:
     """The group and the Infrastructure.
 
-    `many` says that it is a fleet, whose Instances tell less; `blockers` are services whose machines have to go first; `counted` that
+    `fleet` says that it has many Instances, which tell less each; `blockers` are services whose machines have to go first; `counted` that
     the group has noted this Instance's scale-in.
     """
 
     exists: bool = True
     going: bool = False
     paused: bool = False
-    many: bool = False
+    fleet: bool = False
     blockers: tuple[str, ...] = ()
     counted: bool = False
 

@@ -34,6 +34,8 @@ _FAULTS = {
 _WORTH_TELLING = timedelta(seconds=10)
 #: A machine of a fleet that serves within this time of its first probe is never said to be starting.
 _STARTS_UNTOLD = timedelta(seconds=15)
+#: What is said of one that comes up; whatever else is said is not left standing.
+_ON_ITS_WAY = frozenset({"", *(each.value for each in (Reason.WAITING_FOR_LAUNCH, Reason.LAUNCHING, Reason.BOOTING, Reason.STARTING))})
 #: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
 
@@ -106,7 +108,7 @@ def _paced(o: Observed, *, launched: bool | None) -> Stand:
     if o.attempt.reason is not None and o.attempt.reason.value in _TRIED_AGAIN:
         # It was put off before: what was answered stays said until it is answered anew.
         return steps.waiting(o.attempt.reason, o.attempt.message, launched=launched)
-    if o.owner.many:
+    if o.owner.fleet and _ready_reason(o) in _ON_ITS_WAY:
         return steps.silent()
     return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
 
@@ -264,9 +266,15 @@ def _running(o: Observed, machine: Machine) -> Plan:
 
 def _told_from(o: Observed) -> datetime | None:
     """When it is worth saying that the machine starts: of one of a fleet, whose id is recorded, not at once."""
-    if not o.owner.many or o.probed_since is None or o.instance.status.machine is None:
+    if not o.owner.fleet or o.probed_since is None or o.instance.status.machine is None or _ready_reason(o) not in _ON_ITS_WAY:
         return None
     return o.probed_since + _STARTS_UNTOLD
+
+
+def _ready_reason(o: Observed) -> str:
+    """Why it is not Ready, as its status says by now; empty where that says nothing yet."""
+    said = condition(o.instance.status.conditions, "Ready")
+    return said.reason if said is not None else ""
 
 
 def _starting_untold(machine: Machine) -> Stand:
@@ -283,7 +291,7 @@ def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) 
     if o.now < deadline or unseen:
         told = _told_from(o) if reason is Reason.STARTING else None
         if told is not None and o.now < told:
-            return Plan((), _starting_untold(machine), min(told, deadline))
+            return Plan((), _starting_untold(machine), told if unseen else min(told, deadline))
         phase = "Booting" if reason is Reason.BOOTING else "Starting"
         return Plan((), steps.failing(phase, reason, message, machine), None if unseen else deadline)
     why = f"not healthy within {o.instance.spec.health.startup_seconds} s of its launch"

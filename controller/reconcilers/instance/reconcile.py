@@ -25,6 +25,8 @@ from controller.reconcilers.instance import members, observed, plan, status, ste
 from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
 from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Plan, Record, Release, Resend, Stand, Terminate
 
+#: What nobody needs further proof of while the Instance stays.
+_GONE = frozenset({MachineState.TERMINATED.value, "missing"})
 #: How soon an act that failed is tried again.
 FAILED_ACT_SECONDS = 2.0
 
@@ -105,7 +107,7 @@ def _owner(engine: Engine, instance: Instance) -> Owner:
         exists=True,
         going=going,
         paused=group.spec.paused,
-        many=engine.is_many(reference.uid),
+        fleet=engine.is_fleet(reference.uid),
         blockers=_blockers(engine, group) if going and instance.metadata.deleting else (),
         counted=instance.metadata.name in noted,
     )
@@ -263,6 +265,6 @@ def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding 
     recorded = instance.status.machine
     if recorded is None and instance.metadata.deleting:
         binding.inventory.wake_after_list(key)
-    ended = recorded is not None and recorded.state == MachineState.TERMINATED.value and not instance.metadata.deleting
-    if recorded is not None and not ended and recorded.id not in binding.inventory.machines:
+    known = recorded is not None and recorded.state in _GONE and not instance.metadata.deleting
+    if recorded is not None and not known and recorded.id not in binding.inventory.machines:
         binding.inventory.wake_after_answer(key)

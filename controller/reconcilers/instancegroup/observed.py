@@ -92,7 +92,7 @@ class Observed:
     narrow: str = ""
     full: frozenset[str] = frozenset()
 
-    def is_asked(self, instance: Instance) -> bool:
+    def tries_narrow(self, instance: Instance) -> bool:
         """Whether its machine is still to come from the narrow implementation, or was refused by it."""
         return instance.spec.implementation.name == self.narrow and instance.status.machine is None
 

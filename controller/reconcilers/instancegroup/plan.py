@@ -71,9 +71,6 @@ class Release:
     orphaned: bool = False
 
 
-#: What an Instance waits for that says nothing itself.
-_TURN = "its turn to be launched is awaited"
-
 Action = AddFinalizer | Create | Claim | Delete | ScaleIn | RefuseScaleIn | Release
 
 
@@ -152,7 +149,7 @@ def _creating(
     sizes = batches.sizes(deficit, o.most, o.room)
     if o.narrow:
         # What the cloud says of one batch is heard before the next is made.
-        sizes = () if any(map(o.is_asked, kept)) else sizes[:1]
+        sizes = () if any(map(o.tries_narrow, kept)) else sizes[:1]
     if not sizes:
         return (), None
     # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
@@ -238,9 +235,10 @@ def _progress(o: Observed, live: tuple[Instance, ...], deficit: int, shrinking: 
         return Hold(Reason.SCALING, f"{len(live)} machines, {wanted(o.group)} wanted{step}")
     coming = sorted((each for each in live if not ready(each)), key=lambda each: each.spec.index)
     if coming:
-        said = f"{coming[0].metadata.name}: {why(coming[0])[1] or _TURN}"
-        others = "; others await their turn" if any(not each.status.conditions for each in coming[1:]) else ""
-        return Hold(Reason.RECONCILING, said + others)
+        said = f"{coming[0].metadata.name}: {why(coming[0])[1] or 'its launch is awaited'}"
+        # Of a batch the first one alone has a launch to await.
+        waiting = any(not each.status.conditions for each in coming[1:] if each.spec.batch.index == 0)
+        return Hold(Reason.RECONCILING, said + ("; others await their launch" if waiting else ""))
     return None
 
 

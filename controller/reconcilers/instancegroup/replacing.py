@@ -73,7 +73,7 @@ def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> R
     if o.narrow:
         # No more than are made in their place now; each is named by its successor, which the brake counts.
         others = (each for each in o.instances if not each.metadata.deleting and failed(each) is None)
-        room = 0 if any(map(o.is_asked, others)) else min(room, o.most)
+        room = 0 if any(map(o.tries_narrow, others)) else min(room, o.most)
     chosen = [each for each in broken if failed(each) in ENDED]
     chosen += [each for each in broken if failed(each) not in ENDED][: max(0, room)]
     if not chosen:

@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field
 from controller import crds as command
 from controller import errors
 from controller.api import crd, kinds
-from controller.clouds import local, plugins
+from controller.clouds import plugins
+from controller.clouds.local import driver as local
 from controller.ports import CloudPlugin
 from tests.api import samples
 

@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.clouds import ec2
-from controller.clouds.ec2 import Ec2Driver
+from controller.clouds.ec2 import driver as ec2
+from controller.clouds.ec2.driver import Ec2Driver
 from controller.ports import CONTROLLER_TAG, CloudConfig, Identity, Launched, LaunchRequest, MachineId
 from tests.simulated.ec2 import LightEc2, serve
 from tests.simulated.loop import Clock

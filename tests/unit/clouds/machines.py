@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
-from controller.clouds import local
+from controller.clouds.local import driver as local
 from controller.clouds.local import processes, records
 from controller.ports import CONTROLLER_TAG, CloudConfig, LaunchRequest, Machine, MachineId, MachineState
 

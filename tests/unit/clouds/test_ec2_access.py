@@ -16,8 +16,8 @@ from botocore.credentials import Credentials
 from botocore.session import Session
 
 from controller import errors
-from controller.clouds import ec2
 from controller.clouds.ec2 import access
+from controller.clouds.ec2 import driver as ec2
 from controller.ports import CALL_SECONDS, CloudConfig
 from tests.unit.clouds.ec2 import KEYS
 
@@ -175,7 +175,7 @@ def test_nothing_of_the_sdk_is_imported_until_a_call_is_made(tmp_path: Path) -> 
 
 _AMBIENT = (
     "from controller import errors\n"
-    "from controller.clouds import ec2\n"
+    "from controller.clouds.ec2 import driver as ec2\n"
     "from controller.clouds.ec2 import access\n"
     "from controller.ports import CloudConfig\n"
     "config = CloudConfig({'region': 'eu-west-1'}, {}, 'ours', '', False, True)\n"
@@ -196,7 +196,7 @@ def test_credentials_that_come_later_are_found(tmp_path: Path) -> None:
     program = (
         "import os\n"
         "from controller import errors\n"
-        "from controller.clouds import ec2\n"
+        "from controller.clouds.ec2 import driver as ec2\n"
         "from controller.ports import CloudConfig\n"
         "driver = ec2.open(CloudConfig({'region': 'eu-west-1'}, {}, 'ours', '', False, True))\n"
         "for keys in ({}, {'AWS_ACCESS_KEY_ID': 'AKID', 'AWS_SECRET_ACCESS_KEY': 'x'}):\n"

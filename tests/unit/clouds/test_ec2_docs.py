@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.clouds import ec2
+from controller.clouds.ec2 import driver as ec2
 from controller.clouds.ec2 import instances
 from controller.ports import CONTROLLER_TAG
 from controller.stores.rules import Rules

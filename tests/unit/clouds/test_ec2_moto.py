@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
-from controller.clouds import ec2
-from controller.clouds.ec2 import Ec2Driver
+from controller.clouds.ec2 import driver as ec2
+from controller.clouds.ec2.driver import Ec2Driver
 from controller.ports import CONTROLLER_TAG, CloudConfig, LaunchRequest, MachineState
 from tests.contract import moto
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.clouds import local
 from controller.clouds.local import directories, processes
+from controller.clouds.local import driver as local
 from controller.ports import CONTROLLER_TAG, MachineId, MachineState
 from tests.unit.clouds.machines import Cloud, request, until
 
@@ -132,10 +132,16 @@ def test_an_unfinished_end_is_finished_by_list(cloud: Cloud, monkeypatch: pytest
     assert cloud.processes(machine.id) == []
 
 
+def test_a_guardian_loads_no_more_than_it_needs() -> None:
+    """Each machine has one for its whole life."""
+    code = "import sys, controller.clouds.local.guardian; print([each for each in ('pydantic', 'asyncio') if each in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 # --- crashes -------------------------------------------------------------------------------------------------------
 _CRASH_BEFORE_SPAWN = """
 import os, signal
-from controller.clouds import local
+from controller.clouds.local import driver as local
 from controller.clouds.local import processes
 from controller.ports import CloudConfig, LaunchRequest
 processes.start_guardian = lambda place, record: os.kill(os.getpid(), signal.SIGKILL)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from controller.clouds import local
 from controller.clouds.local import directories
+from controller.clouds.local import driver as local
 from controller.ports import CloudConfig, MachineId, MachineState
 from tests.unit.clouds.machines import Cloud, config, request
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from controller.clouds import local, plugins
+from controller.clouds import plugins
+from controller.clouds.local import driver as local
 
 LOCAL = local.PLUGIN
 
@@ -40,12 +41,12 @@ def installer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installer:
 
 def test_the_local_cloud_is_declared() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
-    assert project["project"]["entry-points"][plugins.GROUP]["local"] == "controller.clouds.local:PLUGIN"
+    assert project["project"]["entry-points"][plugins.GROUP]["local"] == "controller.clouds.local.driver:PLUGIN"
 
 
 def test_plugins_are_found_by_kind(installer: Installer) -> None:
     installer.install("two", "simulated = tests.simulated.plugin:PLUGIN")
-    installer.install("one", "local = controller.clouds.local:PLUGIN")
+    installer.install("one", "local = controller.clouds.local.driver:PLUGIN")
     assert [each.kind for each in plugins.installed()] == ["local", "simulated"]
 
 
@@ -57,9 +58,9 @@ def test_none_is_none(installer: Installer) -> None:
     "point",
     [
         pytest.param("local = no_such_module:PLUGIN", id="no such module"),
-        pytest.param("local = controller.clouds.local:MISSING", id="no such name"),
-        pytest.param("local = controller.clouds.local:LocalCloud", id="not a plugin"),
-        pytest.param("other = controller.clouds.local:PLUGIN", id="another's name"),
+        pytest.param("local = controller.clouds.local.driver:MISSING", id="no such name"),
+        pytest.param("local = controller.clouds.local.driver:LocalCloud", id="not a plugin"),
+        pytest.param("other = controller.clouds.local.driver:PLUGIN", id="another's name"),
         pytest.param("local = tests.unit.clouds.broken:PLUGIN", id="fails at import"),
     ],
 )
@@ -71,7 +72,7 @@ def test_a_broken_plugin_is_named(installer: Installer, point: str) -> None:
 
 
 def test_two_of_a_kind_are_refused(installer: Installer) -> None:
-    installer.install("one", "local = controller.clouds.local:PLUGIN")
+    installer.install("one", "local = controller.clouds.local.driver:PLUGIN")
     installer.install("two", "local = tests.unit.clouds.test_plugins:LOCAL")
     with pytest.raises(errors.UsageError):
         plugins.installed()
@@ -80,5 +81,5 @@ def test_two_of_a_kind_are_refused(installer: Installer) -> None:
 def test_one_that_is_seen_twice_is_one(installer: Installer) -> None:
     """An editable installation beside another copy of its metadata names the same object."""
     for name in ("one", "two"):
-        installer.install(name, "local = controller.clouds.local:PLUGIN")
+        installer.install(name, "local = controller.clouds.local.driver:PLUGIN")
     assert len(plugins.installed()) == 1

@@ -50,6 +50,17 @@ def test_one_asks_and_the_others_wait_until_it_may() -> None:
     assert [cloud.denials.waits(each, 4.0) for each in (second, third)] == ["", ""]
 
 
+def test_of_a_group_that_has_gone_nothing_is_remembered() -> None:
+    cloud = Cloud()
+    (first, second), other = map(instance, range(2)), instance(0, group="h")
+    for each in (first, other):
+        cloud.denials.denied(each, WORDS, 0.0)
+    cloud.denials.forget_group("uid-of-g")
+    assert not cloud.denials.stands("g-0")
+    assert not cloud.denials.waits(second, 1.0)
+    assert cloud.denials.waits(instance(1, group="h"), 1.0)
+
+
 def test_another_asks_where_the_one_that_asked_does_so_no_more() -> None:
     cloud = Cloud()
     first, second, third = map(instance, range(3))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller import errors
 from controller.engine.inventory import Inventory, Surroundings
-from controller.ports import CONTROLLER_TAG, Account, CloudDriver, Identity, Key, MachineId
+from controller.ports import CONTROLLER_TAG, Account, CloudDriver, Identity, Key, MachineId, T
 from tests.simulated import loop
 from tests.simulated.cloud import SimulatedCloud, SimulatedCloudFields
 from tests.simulated.harness import CONTROLLER, inline
@@ -20,7 +21,7 @@ KEY = Key("Instance", "default", "one")
 
 @dataclass
 class Watched:
-    """An inventory of a world, and what it said to whom."""
+    """An inventory of a world, and what it said to whom. Each call takes `took` seconds."""
 
     world: World
     recorded: dict[MachineId, Identity] = field(default_factory=dict[MachineId, Identity])
@@ -29,11 +30,12 @@ class Watched:
     keys: list[Key] = field(default_factory=list[Key])
     moved: int = 0
     everybody: int = 0
+    took: float = 0.0
 
     def __post_init__(self) -> None:
         driver: CloudDriver = SimulatedCloud(self.world, SimulatedCloudFields(account="a1", region="r1"), CONTROLLER)
         around = Surroundings(
-            inline,
+            self._thread,
             loop.now,
             lambda account: self.recorded,
             lambda identity, id: any(each == identity and other == id for other, each in self.recorded.items()),
@@ -43,6 +45,11 @@ class Watched:
             self._move,
         )
         self.inventory = Inventory(ACCOUNT, driver, around)
+
+    async def _thread(self, call: Callable[[], T], lane: str, /) -> T:
+        if self.took:
+            await asyncio.sleep(self.took)
+        return await inline(call, lane)
 
     def _move(self, account: Account, everybody: bool) -> None:
         self.moved += 1
@@ -200,6 +207,46 @@ def test_failed_lists_confirm_nothing() -> None:
             assert not w.gone("a", id)
 
     loop.run(main())
+
+
+def test_lists_that_fail_while_a_machine_is_missing_come_at_their_usual_pace() -> None:
+    async def main() -> None:
+        w = watched()
+        id = w.make("a", recorded=True)
+        task = asyncio.create_task(w.inventory.run())
+        await asyncio.sleep(5)
+        w.world.forget(id)
+        await asyncio.sleep(15)
+        fault = w.world.fail("list", errors.Transient("no answer"), times=float("inf"))
+        await asyncio.sleep(60)
+        before = w.world.counts()["list"]
+        await asyncio.sleep(60)
+        assert w.world.counts()["list"] - before <= 61
+        w.world.clear(fault)
+        await asyncio.sleep(10)
+        assert w.gone("a", id)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    loop.run(main())
+
+
+def test_a_machine_that_stays_missing_keeps_nobody_awake() -> None:
+    async def main() -> int:
+        w = watched()
+        id = w.make("a", recorded=True)
+        task = asyncio.create_task(w.inventory.run())
+        await asyncio.sleep(5)
+        w.world.forget(id)
+        await asyncio.sleep(900)
+        assert w.gone("a", id)
+        before = w.world.counts()["list"]
+        await asyncio.sleep(3600)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return w.world.counts()["list"] - before
+
+    assert loop.run(main()) <= 300
 
 
 def test_who_waits_for_the_next_list_is_woken_by_it_once() -> None:
