@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller.api import meta
@@ -19,10 +20,28 @@ TERMINATE_AGAIN = timedelta(seconds=20)
 #: States in which a machine needs no further call to end.
 ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
 _ENDS = "the cloud ends the machine"
+#: An Instance of a fleet that is gone within this time of its deletion is never said to be ending.
+_ENDS_UNTOLD = timedelta(seconds=60)
 
 
 def plan(o: Observed) -> Plan:
     """The acts that are due for an Instance that is being deleted."""
+    todo = _plan(o)
+    told = _told_from(o) if todo.stand.message == _ENDS else None
+    if told is None or o.now >= told:
+        return todo
+    return replace(todo, stand=replace(todo.stand, keep=True, untold=True), again=min(filter(None, (todo.again, told))))
+
+
+def _told_from(o: Observed) -> datetime | None:
+    """When it is worth saying that the machine ends: of one of a fleet, whose id is recorded, not at once."""
+    marked, said = o.instance.metadata.deletion_timestamp, o.instance.status
+    if not o.owner.fleet or marked is None or said.machine is None or said.phase == "Ending":
+        return None
+    return marked + _ENDS_UNTOLD
+
+
+def _plan(o: Observed) -> Plan:
     recorded = o.instance.status.machine.id if o.instance.status.machine else ""
     if o.instance.metadata.annotations.get(meta.ABANDON) == (recorded or o.instance.spec.batch.id):
         known = f"machine {recorded}" if recorded else f"what was launched as batch {o.instance.spec.batch.id}"

@@ -246,7 +246,7 @@ _TOLD: dict[str, Any] = {
 def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: Binding | None) -> None:
     """Probe what runs, and nothing else."""
     machine, uid, health = stand.machine, instance.metadata.uid, instance.spec.health
-    if machine is None and stand.keep:
+    if machine is None and stand.keep and not instance.metadata.deleting:
         return
     if machine is None or binding is None or machine.state is not MachineState.RUNNING or not health.probes or instance.metadata.deleting:
         engine.prober.forget(uid)

@@ -160,7 +160,7 @@ def test_a_loss_that_is_seen_late_is_told(change: dict[str, tuple[float, float]]
 def test_a_fleet_that_writes_too_much_is_told_and_what_it_would_take(change: dict[str, dict[str, int]], expected: str) -> None:
     results = replace(GOOD, ec2_kubernetes=[replace(WRITES, **change)])
     assert missed(results) == [f"100 alike on Kubernetes: {expected}"]
-    words = "Of the goals that are missed"
+    words = "Of goals that are missed"
     assert words in report.markdown(report.sections(results), "a machine")
     assert words not in report.markdown(report.sections(GOOD), "a machine")
 

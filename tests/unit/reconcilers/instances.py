@@ -14,6 +14,9 @@ from tests.properties.build import NOW, instance, launched, machine, seconds
 
 WELL = CloudView(exists=True, ready=True)
 LISTED = Sight(listed=NOW)
+#: Its machine is recorded.
+BOUND = launched(machine="m-0")
+CLOSED = Acts(closed=NOW)
 
 
 def observed(status: InstanceStatus | None = None, **more: Any) -> Observed:
@@ -27,16 +30,9 @@ def sees(state: MachineState, id: str = "m-0") -> Sight:
     return Sight(listed=NOW, machines=(machine(id, state),))
 
 
-BOUND = launched(machine="m-0")
-
-
-GOING = {"deleting": True}
-CLOSED = Acts(closed=NOW)
-
-
 def ending(status: InstanceStatus | None = None, **more: Any) -> Observed:
     annotations = more.pop("annotations", {})
-    return observed(status, metadata=GOING | {"annotations": annotations}, **more)
+    return observed(status, metadata={"deleting": True, "annotations": annotations}, **more)
 
 
 def said(o: Observed) -> str:

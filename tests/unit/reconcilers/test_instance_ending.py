@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controller.api import meta
+from controller.api.instance import InstanceStatus
 from controller.api.reasons import Reason
 from controller.ports import MachineState
 from controller.reconcilers.instance import status
@@ -122,6 +123,35 @@ def test_the_id_of_what_was_made_is_recorded_while_it_ends_though_no_list_shows_
     recorded = status.report(o.instance, plan(o).stand, o.now).machine
     assert recorded is not None
     assert recorded.id == "m-0"
+
+
+@pytest.mark.parametrize(
+    ("told", "changed"),
+    [
+        pytest.param(False, {}, id="may be gone in a moment"),
+        pytest.param(True, {"now": NOW + seconds(60)}, id="takes long"),
+        pytest.param(True, {"owner": Owner()}, id="one of a few"),
+        pytest.param(True, {"acts": Acts(terminated=NOW, trouble="not allowed")}, id="is refused"),
+        pytest.param(True, {"cloud": CloudView(exists=True, message="no answer")}, id="its cloud gives no answer"),
+        pytest.param(True, {"owner": Owner(fleet=True, blockers=("web",))}, id="waits for others"),
+    ],
+)
+def test_that_a_machine_of_a_fleet_ends_is_told_when_it_takes_long(told: bool, changed: dict[str, Any]) -> None:
+    o = ending(BOUND, **{"sight": sees(MachineState.SHUTTING_DOWN), "owner": Owner(fleet=True), "now": NOW + seconds(50), **changed})
+    assert plan(o).stand.untold is not told
+    assert told or plan(o).again == NOW + seconds(60)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(launched(), id="its id is to be recorded"),
+        pytest.param(BOUND.model_copy(update={"phase": "Ending"}), id="other words of its end stand"),
+    ],
+)
+def test_what_is_to_be_recorded_of_an_end_is_written_at_once(before: InstanceStatus) -> None:
+    o = ending(before, sight=sees(MachineState.SHUTTING_DOWN), owner=Owner(fleet=True), now=NOW + seconds(50))
+    assert not plan(o).stand.untold
 
 
 # --- later members of a batch ---------------------------------------------------------------------------------------
