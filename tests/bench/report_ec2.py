@@ -21,7 +21,7 @@ UP_GOAL, DOWN_GOAL = 5.0, 3.0
 #: What stands in the way of the goals that are missed.
 _WHAT_IT_TAKES = (
     "Of goals that are missed: a machine of a fleet is written to four times while it comes up (made, its launch, its machine, that it"
-    " serves; once more where it takes long) and twice when it goes (deleted, let go); fewer would need one call that makes or deletes many."
+    " serves; once more where it takes long) and twice when it goes (deleted, let go); fewer would need a call that makes or deletes many."
     " The roll-ups of its group and Infrastructure, every two seconds, are shared out: seldomer ones would cost those who wait for them. Of"
     " the processor's time of different machines a third are the writes, a tenth is boto3's launch, most of the rest are lists."
 )
