@@ -116,7 +116,7 @@ def _gauges(engine: Callable[[], Engine | None]) -> kept.Now:
 
     def phases() -> list[str]:
         running = engine()
-        return [each.status.phase for each in running.objects.models("Instance", Instance)] if running else []
+        return [each.phase for each in running.objects.models("Instance", Instance)] if running else []
 
     def queue() -> tuple[int, float]:
         running = engine()

@@ -97,8 +97,7 @@ def settled(objects: Objects, name: str) -> bool:
 def ending(objects: Objects, name: str) -> list[str]:
     """The machines of the Infrastructure that are on their way out, a line each."""
     found = [each for each in objects.models("Instance", Instance) if each.spec.infrastructure.name == name and each.metadata.deleting]
-    rows = [(each, condition(each.status.conditions, "Ready")) for each in sorted(found, key=lambda each: each.metadata.name)]
-    return [f"{each.metadata.name}: {said.reason}: {said.message}" if said else f"{each.metadata.name}: ending" for each, said in rows]
+    return [f"{each.metadata.name}: {': '.join(_why(each))}" for each in sorted(found, key=lambda each: each.metadata.name)]
 
 
 def stalled(objects: Objects, name: str) -> str:
@@ -213,18 +212,26 @@ def _service(objects: Objects, group: InstanceGroup, now: datetime) -> ServiceRo
 
 
 def _instance(each: Instance, now: datetime) -> InstanceRow:
-    said = condition(each.status.conditions, "Ready")
+    reason, message = _why(each)
     return InstanceRow(
         each.metadata.name,
         _instance_ready(each),
-        said.reason if said is not None else "Pending",
-        "" if said is None or said.status == "True" else said.message,
+        reason,
+        "" if reason == Reason.READY.value else message,
         _age(each.metadata.creation_timestamp, now),
-        "Ending" if each.metadata.deleting else each.status.phase or "Pending",
+        each.phase,
         each.status.address,
         each.status.machine.id if each.status.machine is not None else "",
         each.spec.implementation.cloud_ref.name,
     )
+
+
+def _why(each: Instance) -> tuple[str, str]:
+    """Reason and message of its Ready condition; of one that ends and says nothing of it yet, that it does."""
+    said = condition(each.status.conditions, "Ready")
+    if each.metadata.deleting and each.status.phase != "Ending":
+        return Reason.TERMINATING.value, "its machine is being ended"
+    return (said.reason, said.message) if said is not None else ("Pending", "")
 
 
 def _age(since: datetime | None, now: datetime) -> int:

@@ -85,5 +85,10 @@ class Instance(Model):
     spec: InstanceSpec
     status: InstanceStatus = InstanceStatus()
 
+    @property
+    def phase(self) -> str:
+        """Where in its life it is, whether or not its status says already that it ends."""
+        return "Ending" if self.metadata.deleting else self.status.phase or "Pending"
+
 
 __all__ = ["Batch", "Instance", "InstanceSpec", "InstanceStatus", "Launch", "MachineStatus"]

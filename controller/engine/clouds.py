@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from controller.api.instance import Instance
@@ -27,7 +27,7 @@ from controller.ports import (
     Obj,
     Threads,
 )
-from controller.reconcilers.cloud.plan import Contact
+from controller.reconcilers.cloud.plan import CONTACT_AGAIN, CONTACT_EVERY, Contact
 from controller.reconcilers.instance.observed import BURNT
 
 #: How many of those that wait for room look again when there is some: more than one, for it may be held back otherwise.
@@ -94,7 +94,9 @@ class Clouds:
         self._concern: tuple[object, ...] = ()
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
         self._batches: tuple[tuple[int, ...], frozenset[str]] = ((-1,), frozenset())
-        self._around = Surroundings(threads, now, self._recorded_in, self._owns, self.launched, self._wake_identity, wake, self._moved)
+        self._around = Surroundings(
+            threads, now, self._recorded_in, self._owns, self.launched, self._was_denied, self._wake_identity, wake, self._moved
+        )
         objects.listen(self._index)
 
     def binding(self, key: Key) -> Binding | None:
@@ -131,7 +133,11 @@ class Clouds:
     def unbind(self, key: Key) -> None:
         """Let go of the Cloud; an inventory that no Cloud uses ends."""
         gone = self._bindings.pop(key, None)
-        if gone is None or any(each.inventory is gone.inventory for each in self._bindings.values()):
+        if gone is None:
+            return
+        if any(each.inventory is gone.inventory for each in self._bindings.values()):
+            if gone.inventory.driver is gone.driver:
+                gone.inventory.use(self._another(gone.inventory.account, gone.driver))
             return
         self._tasks.pop(gone.inventory.account).cancel()
         del self._inventories[gone.inventory.account]
@@ -199,6 +205,22 @@ class Clouds:
         """Whether there is an Instance of that identity that has recorded that machine, or none; one that has ended counts."""
         found = (self._objects.get(key) for key in self._instances.get(identity, ()))
         return any(each.get("status", {}).get("machine", {}).get("id", id) == id for each in found if each is not None)
+
+    def _was_denied(self, account: Account, driver: CloudDriver) -> CloudDriver:
+        """Let the Clouds that use this driver be asked who they are, and give what to ask by next."""
+        before = self._around.now() - CONTACT_AGAIN
+        for key, each in self.bindings():
+            contact = self.contacts.get(key)
+            if each.driver is driver and contact is not None and contact.at <= before:
+                self.contacts[key] = replace(contact, at=contact.at - CONTACT_EVERY)
+                self._wake(key)
+        return self._another(account, driver)
+
+    def _another(self, account: Account, driver: CloudDriver) -> CloudDriver:
+        """The driver of the next Cloud of the account, in the order of their names."""
+        drivers = [each.driver for _, each in self.bindings() if each.inventory.account == account]
+        after = next((number for number, each in enumerate(drivers, 1) if each is driver), 0)
+        return drivers[after % len(drivers)] if drivers else driver
 
     def _here(self, account: Account) -> set[Key]:
         return {key for key, binding in self._bindings.items() if binding.inventory.account == account}

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 #: Roll-ups into groups and Infrastructures are made at most so often (design section 4).
 ROLL_UP_SECONDS = 1.0
 #: Of more than so many objects they are made half as often, and these tell less: a large fleet that comes up moves all the time.
-_MANY = 20
+MANY = 20
 #: Everything is looked at again so often, ± 20 %: a backstop, not what anything relies on (reference of kopf, section 6).
 RESYNC_SECONDS = 300.0
 #: The longest back-off after a conflict.
@@ -157,13 +157,9 @@ class Engine:
                 case How.ROLL_UP:
                     self._roll_up(each.key)
 
-    def is_fleet(self, group: str) -> bool:
-        """Whether the group with this UID has so many Instances that not each of their steps is worth a write."""
-        return len(self.objects.children(group, "Instance")) > _MANY
-
     def _roll_up(self, key: Key) -> None:
         obj = self.objects.get(key)
-        pause = 2 * ROLL_UP_SECONDS if obj is not None and self.objects.owns_more_than(obj["metadata"]["uid"], _MANY) else ROLL_UP_SECONDS
+        pause = 2 * ROLL_UP_SECONDS if obj is not None and self.objects.owns_more_than(obj["metadata"]["uid"], MANY) else ROLL_UP_SECONDS
         since = asyncio.get_running_loop().time() - self._rolled_up.get(key, -pause)
         if since >= pause:
             self.queue.add(key)

@@ -33,13 +33,13 @@ _JITTER = 0.05
 _WAITING_SECONDS, _WAITING_AFTER_SECONDS = 2.0, 5.0
 #: … or where it shows many: its cost is by the machine.
 _MANY, _MANY_SECONDS = 40, 3.0
-#: A list that takes long (a large account costs a second of CPU) takes no more than this part of the time.
+#: A list that takes long (a large account costs a second of CPU) takes no more than this part of the time, or the slowest pause follows.
 _BUSY_PART = 0.25
 #: How many machines a page of a list holds, for the count of calls that a list is (design section 6: pages of 100 to 200).
 PAGE = 200
 #: While more machines than these run, more than one page, lists may leave them out …
 _WORTH_LEAVING_OUT = PAGE
-#: … but one each so many seconds: with the next one and `CONFIRM_AFTER` an absent machine is known within 60 s.
+#: … but one each so many seconds: with `CONFIRM_AFTER` an absent machine is known within 60 s, where lists take a moment.
 _WHOLE_SECONDS = 26.5
 #: How long a list may lack a machine that it has not shown yet before that is asked for by id.
 _SHOWN_AFTER = timedelta(seconds=10)
@@ -56,6 +56,7 @@ class Surroundings:
 
     `recorded` has the Instance of each id, and `owns` says whether there is an Instance of an identity that has no other machine.
 
+    `denied` hears that a driver was, and gives what to ask by next: that of the next Cloud of the account, or the same where there is none.
     `moved` is told of each change of the whole, and whether it is one that everybody on the account waits for: the first list,
     or the first good one after a failure.
     """
@@ -65,6 +66,7 @@ class Surroundings:
     recorded: Callable[[Account], Mapping[MachineId, Identity]]
     owns: Callable[[Identity, MachineId], bool]
     launched: Callable[[Account], Set[Identity]]
+    denied: Callable[[Account, CloudDriver], CloudDriver]
     wake: Callable[[Identity], None]
     wake_key: Callable[[Key], None]
     moved: Callable[[Account, bool], None]
@@ -93,6 +95,8 @@ class Inventory:
         self._hurry = asyncio.Event()
         self._waiters: set[Key] = set()
         self._wants_whole = True
+        #: Which drivers were denied since the last good list.
+        self._denied: list[CloudDriver] = []
         self.version = 0
 
     def sight(self, identity: Identity, recorded: MachineId | None) -> Sight:
@@ -196,7 +200,8 @@ class Inventory:
         return max(_MANY_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS), self._busy_seconds())
 
     def _busy_seconds(self) -> float:
-        return min(self._took / _BUSY_PART, SLOWEST_SECONDS)
+        """The shortest time from a list to the next one where lists take long."""
+        return self._took + min(self._took * (1 / _BUSY_PART - 1), SLOWEST_SECONDS)
 
     async def _list(self) -> dict[MachineId, Machine]:
         return await self.calls("list", lambda: _by_id(self.driver.list()), weight=1 + len(self.machines) / PAGE)
@@ -240,10 +245,22 @@ class Inventory:
         return len(answers) > 1 and answers[-1] - answers[0] >= CONFIRM_AFTER
 
     def _failed(self, error: errors.CloudError) -> None:
+        if isinstance(error, errors.Denied) and self._hands_on():
+            return
         if self.trouble is None or str(self.trouble) != str(error):
             log.warning("Listing the machines of %s %s failed: %s", self.account.kind, self.account.id, error)
             self.trouble = error
             self._around.moved(self.account, False)
+
+    def _hands_on(self) -> bool:
+        """Whether the credentials of another Cloud are tried next: those of one that are refused must not freeze the others."""
+        self._denied.append(self.driver)
+        self.driver = self._around.denied(self.account, self.driver)
+        if any(self.driver is each for each in self._denied):
+            return False
+        self._wants_whole = True
+        self.hurry()
+        return True
 
     def _take(self, machines: dict[MachineId, Machine], begun: datetime, *, whole: bool) -> None:
         changed = {each.identity for id, each in machines.items() if self.machines.get(id) != each}
@@ -256,6 +273,7 @@ class Inventory:
             del self._first_seen[id]
         first, recovered = self.listed is None, self.trouble is not None
         self.machines, self.trouble = machines, None
+        self._denied.clear()
         if whole:
             self.listed = begun
         if changed:
@@ -286,12 +304,14 @@ class Inventory:
         pace = max(fastest, _WAITING_SECONDS if quiet > _WAITING_AFTER_SECONDS else FASTEST_SECONDS)
         confirms = self._confirm_seconds()
         moving = self._waiters or confirms < math.inf or any(each.state in _MOVING for each in self.machines.values())
+        # Nothing is seen to move while lists fail: they come more and more slowly then.
+        moving = moving and self.trouble is None
         seconds = pace if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
         busy = self._busy_seconds()
         # From the beginning of one list to that of the next; one that failed may have taken longer than that.
         since = started if self.trouble is None else loop.time()
-        due = since + max(seconds, busy) * random.uniform(1 - _JITTER, 1 + _JITTER)
-        earliest = started + max(fastest * 0.9, busy)
+        due = since + max(seconds * random.uniform(1 - _JITTER, 1 + _JITTER), busy)
+        earliest = since + max(fastest * 0.9, busy)
         if self.trouble is None:
             due, earliest = (min(each, loop.time() + confirms) for each in (due, earliest))
         try:

@@ -95,6 +95,10 @@ class Objects:
         known = (self.get(Key(each["kind"], namespace, each["name"])) for each in owners)
         return any(there is not None and there["metadata"]["uid"] == each["uid"] for each, there in zip(owners, known, strict=True))
 
+    def count(self, uid: str, kind: str) -> int:
+        """How many objects of a kind belong to the object with this UID."""
+        return sum(1 for key in self._children.get(uid, ()) if key.kind == kind)
+
     def owns_more_than(self, uid: str, number: int) -> bool:
         """Whether so many objects belong to the object with this UID, or to those that do."""
         own = self._children.get(uid, set())

@@ -15,11 +15,11 @@ import pytest
 from controller.engine import clouds
 from controller.ports import CONTROLLER_TAG
 from tests.simulated.harness import CONTROLLER
-from tests.simulated.on_ec2 import KEYS
 from tests.simulated.world import SimulatedMachine
-from tests.system.documents import alone, cloud, implementation, infrastructure, secret, service, template
+from tests.system.documents import alone, cloud, infrastructure, service, template
 from tests.system.ec2 import Ec2Rig, play
 from tests.system.rig import ids
+from tests.system.two_clouds import on_another_cloud
 
 #: What says which Instance a machine is, and all else that is ours.
 TAGS = [
@@ -168,18 +168,6 @@ def test_a_machine_that_is_tagged_as_one_that_has_ended_is_still_its_own_instanc
     play(tmp_path, main)
 
 
-async def _on_another_cloud(rig: Ec2Rig) -> None:
-    """Three machines by a second Cloud of the account, with keys of its own."""
-    rig.light.keys["AKIDMORE"] = rig.light.keys["AKIDMAIN"]
-    await rig.make(cloud(), cloud("other"), secret("more", **{**KEYS, "AWS_ACCESS_KEY_ID": "AKIDMORE"}))
-    await rig.patch("Cloud", "other", {"spec": {"ec2": {"credentials": {"secretRef": {"name": "more"}}}}})
-    both = template("app", implementations=[implementation("two", on="other"), implementation("one")])
-    await rig.make(both, infrastructure(service("app", scaling={"min": 3})))
-    await rig.wait(rig.ready, 200)
-    assert {each["spec"]["implementation"]["cloudRef"]["name"] for each in rig.instances()} == {"other"}
-    await rig.let_pass(60)
-
-
 @pytest.mark.parametrize(
     ("restarted", "sweep"),
     [
@@ -194,7 +182,7 @@ def test_a_fleet_whose_tags_are_lost_stands_while_its_cloud_is_not_bound(tmp_pat
     async def main(rig: Ec2Rig) -> None:
         rig.options = replace(rig.options, sweep=sweep)
         await rig.restart()
-        await _on_another_cloud(rig)
+        await on_another_cloud(rig)
         before = rig.world.live()
         _retag(before, (clouds.BATCH_TAG, clouds.INFRASTRUCTURE_ID_TAG, clouds.SERVICE_TAG), None)
         rig.left |= ids(before)

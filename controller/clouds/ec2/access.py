@@ -1,6 +1,6 @@
 """Where EC2 and STS are asked, and as whom: the endpoint, the credentials, the clients of boto3.
 
-`controller.clouds.ec2` opens a driver with it. It decides which endpoints and credentials a Cloud may use, so that whoever
+`controller.clouds.ec2.driver` opens a driver with it. It decides which endpoints and credentials a Cloud may use, so that whoever
 may create a Cloud can neither borrow the controller's own role nor receive its signed requests, nor reach what only the
 controller can reach (design, security). It knows no call of EC2's.
 """

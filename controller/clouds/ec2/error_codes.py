@@ -1,6 +1,6 @@
 """What EC2 and STS answer instead of doing what was asked, in the engine's words: one table.
 
-`controller.clouds.ec2` passes in whatever botocore raised; this module decides which of `controller.errors` it is and how it
+`controller.clouds.ec2.driver` passes in whatever botocore raised; this module decides which of `controller.errors` it is and how it
 reads. Messages land in conditions, so they are one line, without request ids, object addresses or anything of the credentials.
 
 Codes: "Error codes for the Amazon EC2 API" (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html) and

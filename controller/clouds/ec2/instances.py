@@ -1,6 +1,6 @@
 """How a launch is put to EC2, and how an instance of EC2's reads. Pure: no call is made here.
 
-`controller.clouds.ec2` makes the calls. Equal requests give equal parameters, to the byte: EC2 holds a client token against
+`controller.clouds.ec2.driver` makes the calls. Equal requests give equal parameters, to the byte: EC2 holds a client token against
 all of them (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html).
 """
 

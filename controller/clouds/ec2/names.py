@@ -1,6 +1,6 @@
 """What a machine's fields name, at EC2: every name becomes an id, and the zone is named.
 
-`controller.clouds.ec2` calls it, and passes in how it asks. A name that matches none or several is refused with what was
+`controller.clouds.ec2.driver` calls it, and passes in how it asks. A name that matches none or several is refused with what was
 found: guessing would launch the wrong image, or another one tomorrow. The zone is always in the result, because a client
 token counts in the zone that the call names (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-idempotency.html).
 """

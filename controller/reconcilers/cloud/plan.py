@@ -14,6 +14,8 @@ from controller.ports import Account
 CONTACT_EVERY = timedelta(minutes=5)
 #: How soon a Cloud that does not answer, or not as it should, is asked again: within one poll (design section 5, rule 8).
 CONTACT_AGAIN = timedelta(seconds=10)
+#: How often the Secret of a Cloud is read again: it is never watched on an API server, so nobody tells that it was changed.
+SECRET_EVERY = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
     in_doubt = bool(o.trouble) or recorded not in (None, account)
     due = contact.at + (CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
     actions = (*guard, AskIdentity()) if o.now >= due else guard
+    due = min(due, o.now + SECRET_EVERY) if o.secret else due
     if recorded is not None and recorded != account:
         message = f"the credentials answer for {_account(account)}; recorded is {_account(recorded)}"
         return Plan(actions, False, Reason.ACCOUNT_CHANGED, message, recorded, due)

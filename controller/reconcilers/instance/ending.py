@@ -12,36 +12,19 @@ from controller.api import meta
 from controller.api.reasons import Reason
 from controller.ports import Machine, MachineState
 from controller.reconcilers.instance import observed, steps
-from controller.reconcilers.instance.observed import First, Observed, Sent
-from controller.reconcilers.instance.steps import Close, Plan, Release, Terminate
+from controller.reconcilers.instance.observed import ON_ITS_WAY, First, Observed, Sent
+from controller.reconcilers.instance.steps import Close, Plan, Release, Stand, Terminate
 
 #: How long after asking a cloud to end a machine it is asked again.
 TERMINATE_AGAIN = timedelta(seconds=20)
 #: States in which a machine needs no further call to end.
 ENDING = frozenset({MachineState.SHUTTING_DOWN, MachineState.TERMINATED})
-_ENDS = "the cloud ends the machine"
 #: An Instance of a fleet that is gone within this time of its deletion is never said to be ending.
 _ENDS_UNTOLD = timedelta(seconds=60)
 
 
 def plan(o: Observed) -> Plan:
     """The acts that are due for an Instance that is being deleted."""
-    todo = _plan(o)
-    told = _told_from(o) if todo.stand.message == _ENDS else None
-    if told is None or o.now >= told:
-        return todo
-    return replace(todo, stand=replace(todo.stand, keep=True, untold=True), again=min(filter(None, (todo.again, told))))
-
-
-def _told_from(o: Observed) -> datetime | None:
-    """When it is worth saying that the machine ends: of one of a fleet, whose id is recorded, not at once."""
-    marked, said = o.instance.metadata.deletion_timestamp, o.instance.status
-    if not o.owner.fleet or marked is None or said.machine is None or said.phase == "Ending":
-        return None
-    return marked + _ENDS_UNTOLD
-
-
-def _plan(o: Observed) -> Plan:
     recorded = o.instance.status.machine.id if o.instance.status.machine else ""
     if o.instance.metadata.annotations.get(meta.ABANDON) == (recorded or o.instance.spec.batch.id):
         known = f"machine {recorded}" if recorded else f"what was launched as batch {o.instance.spec.batch.id}"
@@ -56,6 +39,8 @@ def _plan(o: Observed) -> Plan:
         return Plan((), steps.going(o, Reason.SCALING, "its group lowers its count first"))
     if not o.cloud.exists and o.instance.status.launch is None:
         return _release(o, Reason.DELETED, "never launched")
+    if o.owner.fleet and o.cloud.unasked:
+        return Plan((), steps.silent())
     if not o.cloud.ready or o.sight.listed is None:
         why = o.cloud.message or "its machines were not listed yet"
         return Plan((), steps.going(o, Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: {why}"))
@@ -68,7 +53,7 @@ def _plan(o: Observed) -> Plan:
 def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
     due = tuple(machine.id for machine in live if machine.ours and machine.state not in ENDING)
     asked = o.acts.terminated
-    stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS)
+    stand = _ends(o)
     others = [each for each in live if not each.ours and each.state not in ENDING]
     if others and not due:
         way_out = f"; or give it up by the annotation {meta.ABANDON}={others[0].id}"
@@ -80,10 +65,19 @@ def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
     return Plan((Terminate(due),), stand, o.now + TERMINATE_AGAIN)
 
 
+def _ends(o: Observed) -> Stand:
+    """That the machine ends; of one of a fleet, whose id is recorded, that is worth saying when it takes long."""
+    stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or "the cloud ends the machine")
+    marked, before = o.instance.metadata.deletion_timestamp, observed.ready_reason(o)
+    soon = marked is not None and o.now < marked + _ENDS_UNTOLD
+    quiet = o.owner.fleet and soon and not o.acts.trouble and o.instance.status.machine is not None
+    return replace(stand, keep=True, untold=True) if quiet and before in {Reason.READY.value, *ON_ITS_WAY} else stand
+
+
 def _nothing_seen(o: Observed) -> Plan:
     """No live machine shows. Whether that is proof depends on what may have been sent (rule 5)."""
     if o.acts.closed is None and o.first is First.OWN:
-        return Plan((Close(),), steps.going(o, Reason.TERMINATING, o.acts.trouble or _ENDS))
+        return Plan((Close(),), _ends(o))
     wait = _unproved(o)
     if wait is not None:
         return Plan((), steps.going(o, Reason.TERMINATING, wait[0]), wait[1])

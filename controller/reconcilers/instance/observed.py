@@ -46,6 +46,9 @@ class First(Enum):
 #: In these the launch of the batch was or may have been sent, and nobody sends it again.
 LEFT_ALONE = frozenset({First.LEAVING, First.GONE})
 
+#: What is said of one that comes up; of a fleet's it need not be the newest. Whatever else is said is not left standing.
+ON_ITS_WAY = frozenset({"", *(each.value for each in (Reason.WAITING_FOR_LAUNCH, Reason.LAUNCHING, Reason.BOOTING, Reason.STARTING))})
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -210,6 +213,12 @@ def settled(o: Observed) -> datetime:
         o.attempt.at,
     )
     return max((each for each in moments if each is not None), default=o.now) + o.cloud.settle
+
+
+def ready_reason(o: Observed) -> str:
+    """Why it is Ready or not, as its status says by now; empty where that says nothing yet."""
+    said = condition(o.instance.status.conditions, "Ready")
+    return said.reason if said is not None else ""
 
 
 def refused(o: Observed) -> bool:

@@ -15,7 +15,7 @@ from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.ports import Machine, MachineState
 from controller.reconcilers.instance import ending, observed, steps
-from controller.reconcilers.instance.observed import BURNT, LEFT_ALONE, First, Health, Observed, Sent
+from controller.reconcilers.instance.observed import BURNT, LEFT_ALONE, ON_ITS_WAY, First, Health, Observed, Sent
 from controller.reconcilers.instance.steps import AddFinalizer, Launch, Plan, Record, Resend, Stand
 
 #: What a launch that is sent again was answered.
@@ -34,8 +34,6 @@ _FAULTS = {
 _WORTH_TELLING = timedelta(seconds=10)
 #: A machine of a fleet that serves within this time of its first probe is never said to be starting.
 _STARTS_UNTOLD = timedelta(seconds=15)
-#: What is said of one that comes up; whatever else is said is not left standing.
-_ON_ITS_WAY = frozenset({"", *(each.value for each in (Reason.WAITING_FOR_LAUNCH, Reason.LAUNCHING, Reason.BOOTING, Reason.STARTING))})
 #: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
 
@@ -108,7 +106,7 @@ def _paced(o: Observed, *, launched: bool | None) -> Stand:
     if o.attempt.reason is not None and o.attempt.reason.value in _TRIED_AGAIN:
         # It was put off before: what was answered stays said until it is answered anew.
         return steps.waiting(o.attempt.reason, o.attempt.message, launched=launched)
-    if o.owner.fleet and _ready_reason(o) in _ON_ITS_WAY:
+    if o.owner.fleet and observed.ready_reason(o) in ON_ITS_WAY:
         return steps.silent()
     return steps.waiting(Reason.WAITING_FOR_LAUNCH, "its turn within the account's rate of launches is awaited", launched=launched)
 
@@ -131,6 +129,8 @@ def _held_back(o: Observed) -> Stand | None:
         return steps.waiting(Reason.PAUSED, "spec.paused of the Infrastructure is true")
     if not o.cloud.exists:
         return steps.waiting(Reason.CLOUD_NOT_FOUND, f"there is no Cloud {observed.cloud_name(o)}")
+    if o.owner.fleet and o.cloud.unasked:
+        return steps.silent()
     if not o.cloud.ready:
         return steps.waiting(Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: {o.cloud.message}")
     if o.sight.listed is None:
@@ -259,22 +259,17 @@ def _running(o: Observed, machine: Machine) -> Plan:
     if not observed.probed(o.instance, machine):
         return _until_started(o, machine, Reason.STARTING, "it has no address to probe")
     if o.health == Health():
-        # Nothing is held against a machine that was not asked.
-        return Plan((), _starting_untold(machine))
+        # Nothing is held against a machine that was not asked; its id is recorded all the same.
+        told = steps.failing("Starting", Reason.STARTING, "its first probe is awaited", machine)
+        return Plan((), told if o.instance.status.machine is None else _starting_untold(machine))
     return _until_started(o, machine, Reason.STARTING, o.health.message)
 
 
 def _told_from(o: Observed) -> datetime | None:
     """When it is worth saying that the machine starts: of one of a fleet, whose id is recorded, not at once."""
-    if not o.owner.fleet or o.probed_since is None or o.instance.status.machine is None or _ready_reason(o) not in _ON_ITS_WAY:
+    if not o.owner.fleet or o.probed_since is None or o.instance.status.machine is None or observed.ready_reason(o) not in ON_ITS_WAY:
         return None
     return o.probed_since + _STARTS_UNTOLD
-
-
-def _ready_reason(o: Observed) -> str:
-    """Why it is not Ready, as its status says by now; empty where that says nothing yet."""
-    said = condition(o.instance.status.conditions, "Ready")
-    return said.reason if said is not None else ""
 
 
 def _starting_untold(machine: Machine) -> Stand:

@@ -15,7 +15,7 @@ from controller.api.instance import Instance, Launch
 from controller.api.reasons import Reason
 from controller.engine import metrics, prober
 from controller.engine.clouds import Binding, cloud_key, identity_of
-from controller.engine.engine import Engine
+from controller.engine.engine import MANY, Engine
 from controller.engine.objects import dump
 from controller.engine.terminator import Asker
 from controller.ports import Key, Machine, MachineId, MachineState
@@ -24,6 +24,7 @@ from controller.reconcilers.infrastructure.plan import recorded_edges
 from controller.reconcilers.instance import members, observed, plan, status, steps
 from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
 from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Plan, Record, Release, Resend, Stand, Terminate
+from controller.reconcilers.instancegroup.observed import wanted
 
 #: What nobody needs further proof of while the Instance stays.
 _GONE = frozenset({MachineState.TERMINATED.value, "missing"})
@@ -107,7 +108,7 @@ def _owner(engine: Engine, instance: Instance) -> Owner:
         exists=True,
         going=going,
         paused=group.spec.paused,
-        fleet=engine.is_fleet(reference.uid),
+        fleet=wanted(group) > MANY or engine.objects.count(reference.uid, "Instance") > MANY,
         blockers=_blockers(engine, group) if going and instance.metadata.deleting else (),
         counted=instance.metadata.name in noted,
     )

@@ -40,6 +40,7 @@ class Watched:
             lambda account: self.recorded,
             lambda identity, id: any(each == identity and other == id for other, each in self.recorded.items()),
             lambda account: self.launched,
+            lambda account, driver: driver,
             lambda identity: self.woken.append(identity.batch_id),
             self.keys.append,
             self._move,

@@ -16,6 +16,7 @@ from controller.reconcilers.cloud import status
 from controller.reconcilers.cloud.plan import (
     CONTACT_AGAIN,
     CONTACT_EVERY,
+    SECRET_EVERY,
     Action,
     AddFinalizer,
     AskIdentity,
@@ -99,6 +100,18 @@ def denied(reason: Reason = Reason.DENIED, at: timedelta = timedelta(0)) -> Cont
 def test_plan(o: Observed, actions: tuple[Action, ...], ready: bool, reason: Reason) -> None:
     todo = plan(o)
     assert (todo.actions, todo.ready, todo.reason) == (actions, ready, reason)
+
+
+@pytest.mark.parametrize(
+    ("o", "every"),
+    [
+        pytest.param(observed(), CONTACT_EVERY, id="none"),
+        pytest.param(observed(secret="keys"), SECRET_EVERY, id="one: its keys may change"),
+        pytest.param(observed(secret="keys", contact=denied()), CONTACT_AGAIN, id="one that is refused"),
+    ],
+)
+def test_how_soon_a_cloud_with_a_secret_is_looked_at_again(o: Observed, every: timedelta) -> None:
+    assert plan(o).again == NOW + every
 
 
 def test_the_account_is_recorded_at_first_contact_and_never_again() -> None:

@@ -10,7 +10,7 @@ from controller.api.instance import Instance, InstanceStatus, MachineStatus
 from controller.api.reasons import Reason
 from controller.ports import MachineState
 from controller.reconcilers.instance import status
-from controller.reconcilers.instance.observed import Attempt, Health, Owner, Sent, Sight
+from controller.reconcilers.instance.observed import Attempt, CloudView, Health, Owner, Sent, Sight
 from controller.reconcilers.instance.plan import plan
 from tests.properties import build
 from tests.properties.build import NOW, launched, machine, seconds
@@ -79,6 +79,20 @@ def test_what_is_so_no_more_is_not_left_standing_while_a_turn_is_awaited(reason:
     o = observed(said_before, owner=Owner(fleet=True), attempt=Attempt(Sent.PACED, at=NOW + seconds(59), after=seconds(60)))
     assert plan(o).stand.untold is not told
     assert not told or said(o) == Reason.WAITING_FOR_LAUNCH.value
+
+
+@pytest.mark.parametrize("fleet", [pytest.param(each, id=f"fleet: {each}") for each in (True, False)])
+@pytest.mark.parametrize("recorded", [pytest.param(each, id=f"recorded: {each}") for each in (True, False)])
+def test_the_id_of_a_machine_that_runs_is_recorded_before_its_first_probe(fleet: bool, recorded: bool) -> None:
+    o = observed(BOUND if recorded else launched(), owner=Owner(fleet=fleet), sight=sees(MachineState.RUNNING), now=NOW + seconds(9999))
+    assert (plan(o).stand.reason, plan(o).stand.untold) == (Reason.STARTING, recorded)
+    shown = status.report(o.instance, plan(o).stand, o.now).machine
+    assert shown is not None
+    assert shown.id == "m-0"
+
+
+def test_a_fleet_says_nothing_while_its_cloud_was_not_asked_yet() -> None:
+    assert plan(observed(owner=Owner(fleet=True), cloud=CloudView(exists=True, unasked=True))).stand.untold
 
 
 def test_a_machine_that_starts_untold_is_looked_at_by_its_deadline() -> None:

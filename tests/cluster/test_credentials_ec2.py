@@ -1,0 +1,63 @@
+"""Keys of EC2 that change in the Secret of a Cloud, with the objects on an API server: nobody watches Secrets there.
+
+In virtual time; the tests of all that may become of keys are those of the state file (`tests/system/test_ec2_credentials.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.fixtures import Cluster
+from tests.simulated import loop, on_kubernetes
+from tests.simulated.ec2 import LightEc2, serve
+from tests.simulated.world import World
+from tests.system import rig as rigs
+from tests.system.documents import alone
+from tests.system.ec2 import Ec2Rig
+from tests.system.rig import steady
+
+#: A Secret is read every 10 s.
+POLL = 13
+
+
+def _play(path: Path, cluster: Cluster, main: Callable[[Ec2Rig], Awaitable[None]]) -> None:
+    clock = loop.Clock()
+    light = LightEc2(World(clock, settings=steady()))
+    with serve(light) as endpoint:
+        rig = Ec2Rig(path / "state.db", clock, light, endpoint)
+        on_kubernetes.on_kubernetes(rig, cluster)
+
+        async def whole() -> None:
+            rig.start()
+            await main(rig)
+            await rigs.judge(rig)
+            await rig.crash()
+
+        loop.run(whole(), clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [pytest.param("AKIDWRONG", "Denied", id="unknown keys"), pytest.param("AKIDOTHER", "AccountChanged", id="another account's keys")],
+)
+def test_other_keys_in_the_secret_of_a_cloud_that_is_ready_are_seen_within_one_poll(
+    cluster: Cluster, tmp_path: Path, key: str, why: str
+) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(*alone(2))
+        await rig.wait(rig.ready, 120)
+        await rig.let_pass(60)
+        before = rig.world.live()
+        await rig.key(key)
+        await rig.until("Cloud", "sim", why, seconds=POLL)
+        await rig.let_pass(60)
+        assert rig.world.live() == before
+        await rig.key("AKIDMAIN")
+        await rig.until("Cloud", "sim", "Ready", seconds=POLL)
+        await rig.let_pass(30)
+        assert rig.world.live() == before
+
+    _play(tmp_path, cluster, main)
