@@ -79,8 +79,9 @@ class Fleet:
     down: Stretch
     rss_before: float
     rss_after: float
-    #: Seconds from the loss of one to its condition and to the call for another, once as terminated and once as merely absent.
+    #: Seconds from the loss of one to its condition and to the call for another: as terminated, as stopped, as merely absent.
     lost: tuple[float, float]
+    stopped: tuple[float, float]
     absent: tuple[float, float]
 
     @property
@@ -155,6 +156,7 @@ class _Bench:
         await asyncio.sleep(IDLE_SECONDS)
         idle = self._since(begun)
         lost = await self._lose(system.world.kill)
+        stopped = await self._lose(system.world.stop)
         absent = await self._lose(system.world.forget)
         await system.crash()
         system.start()
@@ -185,6 +187,7 @@ class _Bench:
             rss_before=before,
             rss_after=after,
             lost=lost,
+            stopped=stopped,
             absent=absent,
         )
 

@@ -70,7 +70,10 @@ def _times(run: Fleet) -> list[Figure]:
     name, seconds = _name(run), run.up.seconds
     if not run.alike:
         ratio = run.launched / run.bound if run.bound else 0.0
-        return [_at_most(f"{name}: last launch ÷ the bucket's own bound of {run.bound:.0f} s", ratio, DIFFERENT_GOAL, 3)]
+        return [
+            _at_most(f"{name}: last launch ÷ the bucket's own bound of {run.bound:.0f} s", ratio, DIFFERENT_GOAL, 3),
+            _at_most(f"{name}: makespan ÷ (bound + longest boot + health)", seconds / (run.bound + run.longest), None, 3),
+        ]
     beyond = seconds - run.longest
     return [
         _at_most(f"{name}: makespan ÷ longest (boot + health)", seconds / run.longest, FAN_OUT_GOAL, 3),
@@ -92,12 +95,11 @@ def _standing(run: Fleet) -> list[Figure]:
 
 def _lost(run: Fleet) -> list[Figure]:
     name = _name(run)
-    (said, called), (missed, again) = run.lost, run.absent
-    return [
-        _at_most(f"{name}: one terminated → condition, s", said, CONDITION_GOAL_SECONDS, 1),
-        _at_most(f"{name}: one terminated → call for another, s", called, CALL_GOAL_SECONDS, 1),
-        _at_most(f"{name}: one merely absent → call for another, s", max(missed, again), ABSENT_GOAL_SECONDS, 1),
-    ]
+    found: list[Figure] = []
+    for how, (said, called) in (("terminated", run.lost), ("stopped", run.stopped)):
+        found.append(_at_most(f"{name}: one {how} → condition, s", said, CONDITION_GOAL_SECONDS, 1))
+        found.append(_at_most(f"{name}: one {how} → call for another, s", called, CALL_GOAL_SECONDS, 1))
+    return [*found, _at_most(f"{name}: one merely absent → call for another, s", max(run.absent), ABSENT_GOAL_SECONDS, 1)]
 
 
 def _writes(run: Writes) -> list[Figure]:
@@ -141,11 +143,11 @@ def _at_most(what: str, value: float, goal: float | None, digits: int) -> Figure
 
 # --- the picture ----------------------------------------------------------------------------------------------------
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 320, 60, 40, 20
-_COLOURS = ("#0b6e99", "#b5521b", "#4a7c2c")
+_COLOURS = ("#0b6e99", "#b5521b", "#4a7c2c", "#7a3e9d")
 
 
 def picture(runs: Sequence[Fleet]) -> str:
-    """Machines Ready over time, as SVG: a line a run, and dashed what EC2's bucket lets be launched."""
+    """Machines Ready over time, as SVG: a line a run, four at most, and dashed what EC2's bucket lets be launched."""
     seconds = max(run.up.seconds for run in runs)
     most = max(run.instances for run in runs)
 
@@ -162,7 +164,7 @@ def picture(runs: Sequence[Fleet]) -> str:
         lines.append(f'<path d="M{_LEFT},{y} H{_WIDTH - 10}" stroke="#ddd"/>')
         lines.append(f'<text x="{_LEFT - 6}" y="{y}" text-anchor="end">{number:.0f}</text>')
         lines.append(f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{time:.0f} s</text>')
-    for index, (run, colour) in enumerate(zip(runs, _COLOURS, strict=False)):
+    for index, (run, colour) in enumerate(zip(runs, _COLOURS[: len(runs)], strict=True)):
         points = " ".join(place(time, number) for time, number in ((0.0, 0), *run.ready))
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         lines.append(f'<text x="{_LEFT + 12}" y="{_TOP + 4 + 16 * index}" fill="{colour}">{_name(run)}, Ready</text>')

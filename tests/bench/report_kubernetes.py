@@ -8,7 +8,9 @@ from tests.bench.figures import Figure, Section
 from tests.bench.kubernetes import IDLE_SECONDS, Kubernetes, Phase
 
 #: The goals (issue 6, "Figures").
-UP_GOAL, DOWN_GOAL, RSS_GOAL_MIB, RESTART_GOAL_SECONDS = 5.0, 3.0, 350.0, 30.0
+UP_GOAL, DOWN_GOAL, RESTART_GOAL_SECONDS = 5.0, 3.0, 30.0
+#: With a hundred Instances, and with more.
+RSS_GOAL_MIB, RSS_GOAL_MORE_MIB = 170.0, 350.0
 _WHAT_IT_TAKES = (
     "Of goals that are missed: a machine is written to four times while it comes up and twice when it goes, and roll-ups are shared out;"
     " fewer would need one call that makes or deletes many."
@@ -23,6 +25,7 @@ def section(runs: Mapping[int, Kubernetes]) -> Section:
     for number, run in sorted(runs.items()):
         up, down = _per(run, run.up), _per(run, run.down)
         idle, again = _writes(run.idle), _writes(run.restart)
+        most = RSS_GOAL_MIB if number <= 100 else RSS_GOAL_MORE_MIB
         figures += [
             _goal(f"{number}: writes an Instance, created → Ready", up, _events(run, run.up), UP_GOAL),
             Figure(f"{number}: … of these its own", f"{_own(run, run.up):.2f}"),
@@ -34,8 +37,8 @@ def section(runs: Mapping[int, Kubernetes]) -> Section:
             Figure(
                 f"{number}: resident memory, MiB before → all Ready",
                 f"{run.rss_before:.0f} → {run.rss_after:.0f}",
-                f"≤ {RSS_GOAL_MIB:g}",
-                run.rss_after <= RSS_GOAL_MIB,
+                f"≤ {most:g}",
+                run.rss_after <= most,
             ),
             Figure(f"{number}: writes of an idle system in {IDLE_SECONDS:.0f} s", str(idle), "0", idle == 0),
             Figure(

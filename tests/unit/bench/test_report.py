@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.bench import report, report_ec2
+from tests.bench.__main__ import FLEETS
 from tests.bench.ec2 import Fleet, Stretch
 from tests.bench.ec2_kubernetes import Writes
 from tests.bench.idle import Idle, Quiet
@@ -38,9 +39,9 @@ def fleet(alike: bool) -> Fleet:
     up = Stretch(runs, 38, 2, 0, 450, 100, 3.0, 60.0 if alike else 110.0)
     still = Stretch({}, 60, 0, 0, 0, 0, 1.0, 10.0)
     down = Stretch({"TerminateInstances": 1}, 20, 0, 0, 300, 200, 2.0, 40.0)
-    return Fleet(
-        100, alike, up, 55.0, 0.0 if alike else 50.0, [(20.0, 50), (60.0, 100)], still, still, down, 80.0, 120.0, (3.0, 4.0), (20.0, 50.0)
-    )
+    up_and_ready = [(20.0, 50), (60.0, 100)]
+    lost, absent = (3.0, 4.0), (20.0, 50.0)
+    return Fleet(100, alike, up, 55.0, 0.0 if alike else 50.0, up_and_ready, still, still, down, 80.0, 120.0, lost, lost, absent)
 
 
 WRITES = Writes(100, True, {"patch instances/status": 480, "create events": 100}, {}, {}, {"delete instances": 300, "create events": 200})
@@ -141,6 +142,8 @@ def test_a_fleet_that_costs_too_much_is_told(alike: bool, change: dict[str, obje
     [
         pytest.param({"lost": (21.0, 22.0)}, "100 alike: one terminated → condition, s", id="noticed late"),
         pytest.param({"lost": (3.0, 26.0)}, "100 alike: one terminated → call for another, s", id="replaced late"),
+        pytest.param({"stopped": (21.0, 22.0)}, "100 alike: one stopped → condition, s", id="noticed late that it is stopped"),
+        pytest.param({"stopped": (3.0, 26.0)}, "100 alike: one stopped → call for another, s", id="a stopped one replaced late"),
         pytest.param({"absent": (61.0, 3.0)}, "100 alike: one merely absent → call for another, s", id="missed late"),
     ],
 )
@@ -169,3 +172,5 @@ def test_the_picture_has_a_line_for_each_fleet() -> None:
     drawn = report_ec2.picture(GOOD.ec2)
     assert drawn.count("<polyline") == 3, "two fleets, and the bound of the one"
     assert 'viewBox="0 0 720 320"' in drawn
+    of_all = report_ec2.picture([fleet(alike == 1) for _, alike in FLEETS])
+    assert of_all.count(", Ready</text>") == len(FLEETS)
