@@ -43,11 +43,15 @@ class Injector:
     at: int | None = None
     #: Reads too: between two changes it matters little at which of them a process dies.
     reads: bool = False
+    #: Calls of this name alone.
+    only: str = ""
     #: Told where in the code each call came from.
     trace: Trace | None = None
     calls: list[str] = field(default_factory=list[str])
     #: When each came, on the loop's clock.
     times: list[float] = field(default_factory=list[float])
+    #: Until then no call is hit, and of none is told: a scenario is prepared.
+    armed: bool = False
     dead: bool = False
     died: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -56,21 +60,22 @@ class Injector:
         self.dead = False
         self.died.clear()
 
-    def forget(self) -> None:
-        """Count anew."""
-        self.calls.clear()
-        self.times.clear()
+    def arm(self) -> None:
+        """Count, and hit, from now on."""
+        self.armed = True
 
     def hit(self, call: str) -> bool:
         """Count the call; whether it is the one."""
         if call not in MUTATING and (not self.reads or self.mode in (Mode.CRASH_AFTER, Mode.LOST_REPLY)):
+            return False
+        if not self.armed or self.only not in ("", call):
             return False
         self.calls.append(call)
         self.times.append(asyncio.get_running_loop().time())
         return self.at is not None and len(self.calls) - 1 == self.at
 
     def _note(self, call: str) -> None:
-        if self.trace is not None:
+        if self.armed and self.trace is not None:
             self.trace.add(call, sites.here())
 
     def die(self) -> None:

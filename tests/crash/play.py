@@ -10,7 +10,8 @@ from pathlib import Path
 from controller.clouds.ec2.driver import Ec2Driver
 from controller.ports import Identity
 from tests.cluster.fixtures import Cluster
-from tests.crash import sites
+from tests.crash import ends, sites
+from tests.crash.ends import End
 from tests.crash.injector import FaultyDriver, FaultyStore, Injector, Mode, threads
 from tests.crash.scenarios import Scenario
 from tests.crash.sites import Trace
@@ -22,20 +23,23 @@ from tests.simulated.world import Settings, World
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens at call number `at` (None: nothing, the calls are counted); with `reads` these are counted too."""
+    """What happens at call number `at` (None: nothing, the calls are counted); with `reads` these are counted too, with `only` no call
+    of another name."""
 
     mode: Mode
     at: int | None = None
     reads: bool = False
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run left: the calls that could be hit, and when they came; and everything that was wrong."""
+    """What a run left: the calls that could be hit, and when they came; how it ended; and everything that was wrong."""
 
     calls: tuple[str, ...]
     times: tuple[float, ...]
     hit: str
+    end: End
     wrong: tuple[str, ...]
 
 
@@ -61,42 +65,47 @@ def run(scenario: Scenario, place: Place, fault: Fault, trace: Trace | None = No
         if ec2:
             light = LightEc2(World(clock, settings=settings))
             on_ec2.on_ec2(system, light, stack.enter_context(serve(light)))
-        injector = Injector(fault.mode, fault.at, fault.reads, trace)
+        injector = Injector(fault.mode, fault.at, fault.reads, fault.only, trace)
         return loop.run(_play(scenario, system, injector, settle_seconds), clock=clock)
 
 
 async def _play(scenario: Scenario, system: System, injector: Injector, settle_seconds: float) -> Outcome:
     if injector.trace is not None:
         asyncio.get_running_loop().set_task_factory(sites.traced)
-    armed, injector.at = injector.at, None
     system.wrap_store = lambda store: FaultyStore(store, injector)
     system.wrap_driver = lambda driver: FaultyDriver(driver, injector)
     system.threads = threads
     system.start()
     await scenario.prepare(system)
-    injector.forget()
-    injector.at = armed
+    injector.arm()
     await scenario.act(system)
+    await _reach(scenario, system, injector, settle_seconds)
+    if injector.died.is_set():
+        # By one of the last roll-ups, which come later than what was waited for.
+        await _reach(scenario, system, injector, settle_seconds)
+    at = injector.at
+    hit = injector.calls[at] if at is not None and at < len(injector.calls) else ""
+    outcome = Outcome(tuple(injector.calls), tuple(injector.times), hit, ends.end(system), tuple(_wrong(scenario, system)))
+    await system.crash()
+    return outcome
+
+
+async def _reach(scenario: Scenario, system: System, injector: Injector, settle_seconds: float) -> None:
+    """Wait until the end is reached, and then for what may come after it; where the process dies before, there is another."""
     # Boots and health take 3 x 55 s at most; a launch that cannot be repeated its settling time more. Only the backstop would come
     # later.
     deadline = system.clock() + 250 + settle_seconds
-    while not scenario.reached(system):
+    while injector.died.is_set() or not scenario.reached(system):
         if injector.died.is_set():
             await system.crash()
             injector.revive()
-            injector.at = None
             system.start()
             await scenario.act(system)
-        assert system.clock() < deadline, f"{scenario.name}, {injector.mode.name} at {armed}: not reached:\n{system.picture()}"
+        assert system.clock() < deadline, f"{scenario.name}, {injector.mode.name} at {injector.at}: not reached:\n{system.picture()}"
         assert not system.died
         await asyncio.sleep(1.0)
     # What is still on its way (a late call, a second machine) shows within the settling time of CLOUDS and a resend.
     await asyncio.sleep(60 + settle_seconds)
-    hit = injector.calls[armed] if armed is not None and armed < len(injector.calls) else ""
-    wrong = _wrong(scenario, system)
-    calls, times = tuple(injector.calls), tuple(injector.times)
-    await system.crash()
-    return Outcome(calls, times, hit, tuple(wrong))
 
 
 def _wrong(scenario: Scenario, system: System) -> list[str]:

@@ -29,6 +29,18 @@ data: {web: "#cloud-config\\nruncmd: [web, new, '{{ services.app.address }}']\\n
 )
 #: By which a step knows that it was done.
 MARK = "example.org/done"
+#: Of the first of app's implementations there are three: a batch of five is halved, and the second makes the rest.
+NO_ROOM = (
+    SHOP.replace(
+        '[{name: one, cloudRef: {name: sim}, simulated: {image: debian}}]\n  context: {cloudInit: {template: "#cloud-config\\nruncmd: [app',
+        "[{name: one, cloudRef: {name: sim}, simulated: {image: debian, size: medium}}, "
+        "{name: two, cloudRef: {name: sim}, simulated: {image: debian, size: large}}]\n"
+        '  context: {cloudInit: {template: "#cloud-config\\nruncmd: [app',
+    )
+    .replace("min: 2", "min: 5")
+    .split("  - {name: web")[0]
+)
+_ROOM = 3
 _INFRASTRUCTURE = Key("Infrastructure", "default", "shop")
 
 
@@ -68,8 +80,12 @@ _TOUCHED: dict[Key, dict[str, Any]] = {
 
 async def _touch(system: System) -> None:
     """Somebody takes away what is ours. Another Instance has to be made, for which the revision that nobody owns is made anew."""
+    group = await system.store.get(Key("InstanceGroup", "default", "shop-app"))
     for key, lost in _TOUCHED.items():
         await _patch(system, key, annotations={MARK: "yes"}, **lost)
+    if MARK in group["metadata"].get("annotations", {}):
+        # What has this name now is the other one.
+        return
     key = Key("Instance", "default", "shop-app-0")
     with contextlib.suppress(errors.ObjectNotFound):
         seen = await system.store.get(key)
@@ -116,6 +132,23 @@ def _changed(system: System) -> bool:
     )
 
 
+# --- a lack of room -------------------------------------------------------------------------------------------------
+async def _fill_up(system: System) -> None:
+    """The database alone comes up."""
+    await put_all(system, NO_ROOM.split("  - {name: app,")[0])
+    await system.wait(system.ready)
+    system.world.settings.capacity = dict.fromkeys(("medium", "t3.medium"), _ROOM)
+
+
+async def _apply_all(system: System) -> None:
+    await put_all(system, NO_ROOM)
+
+
+def _spread(system: System) -> bool:
+    names = [each["spec"]["implementation"]["name"] for each in system.instances("app")]
+    return system.ready() and all_live(system) and (names.count("one"), len(names)) == (_ROOM, 5)
+
+
 # --- the sweep, the end of a Cloud ----------------------------------------------------------------------------------
 async def _cloud(system: System) -> None:
     await put_all(system, CLOUD)
@@ -157,8 +190,9 @@ SELDOM = {
     for each in (
         Scenario("restore", _store_lost, _apply_with_id, _claimed),
         Scenario("forced-away", up, _force_away, lambda system: system.gone() and len(system.world.live()) == 4, leaves=True),
-        Scenario("touch", up, _touch, _mended),
-        Scenario("scale-in-refused", _up_fixed, scale_in_one, lambda system: _replaced(system, "shop-app-0")),
+        Scenario("no-room", _fill_up, _apply_all, _spread, apps=5),
+        Scenario("touch", up, _touch, _mended, apps=3),
+        Scenario("scale-in-refused", _up_fixed, scale_in_one, lambda system: _replaced(system, "shop-app-0"), apps=3),
         Scenario("change", up, _change, _changed, webs=2),
         Scenario("sweep", _stray, nothing, lambda system: not system.world.live()),
         Scenario("leave", _cloud, _leave, lambda system: not system.engine.objects.list("Cloud")),

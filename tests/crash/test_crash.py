@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.fixtures import Cluster
-from tests.crash import play
+from tests.crash import ends, play
 from tests.crash.injector import MUTATING, Mode
 from tests.crash.play import Fault, Outcome, Place
 from tests.crash.scenarios import SCENARIOS, Scenario
@@ -84,6 +84,12 @@ ROWS = [
 ]
 
 
+def _run(scenario: Scenario, where: Place, fault: Fault, free: Outcome) -> tuple[Outcome, list[str]]:
+    """The scenario with a fault, and what is wrong with it."""
+    outcome = play.run(scenario, where, fault)
+    return outcome, [*outcome.wrong, *ends.unlike(free.end, outcome.end)]
+
+
 def _points(free: Outcome, mode: Mode) -> list[int]:
     """Which calls are hit. To die before a call that comes at the very instant of the one before is to die after that one."""
     again = mode is Mode.CRASH_BEFORE and not ALL
@@ -104,15 +110,15 @@ def test_every_call(scenario: Scenario, where: str, mode: Mode, part: int, at: A
     free = _free(scenario.name, where, mode if ALL else Mode.CRASH_AFTER, at(where).cluster)
     assert free.calls
     assert not free.wrong
-    wrong: dict[str, tuple[str, ...]] = {}
+    wrong: dict[str, list[str]] = {}
     # A run beside a real API server takes a second.
     step = PARTS if where != "kubernetes" or ALL else 3 * PARTS
     for number in _points(free, mode)[part::step]:
-        outcome = play.run(scenario, at(where), Fault(mode, number, ALL))
+        outcome, found = _run(scenario, at(where), Fault(mode, number, ALL), free)
         # Reads depend on time, and time on what happened before; so do the last roll-ups, which may come together.
         assert outcome.hit or ALL or number >= len(free.calls) - 3, f"call {number} was not met"
-        if outcome.wrong:
-            wrong[f"{number} {outcome.hit}"] = outcome.wrong
+        if found:
+            wrong[f"{number} {outcome.hit}"] = found
     assert not wrong
 
 
@@ -130,8 +136,10 @@ def _of_the_cloud(free: Outcome, mode: Mode) -> set[int]:
         pytest.param(name, where, mode, id=f"{name}-{where}-{mode.name.lower()}")
         for name, where, mode in (
             ("create", "ec2", Mode.CRASH_AFTER),
+            ("create", "ec2", Mode.CRASH_BEFORE),
             ("create", "ec2", Mode.LOST_REPLY),
             ("scale-out-many", "ec2", Mode.CRASH_AFTER),
+            ("scale-in", "ec2", Mode.CRASH_AFTER),
             ("heal", "ec2", Mode.CRASH_AFTER),
             ("delete", "ec2", Mode.CRASH_AFTER),
             ("create", "kubernetes", Mode.CRASH_AFTER),
@@ -145,8 +153,21 @@ def test_every_machine_elsewhere(name: str, where: str, mode: Mode, at: At) -> N
     numbers = sorted(_of_the_cloud(free, mode))
     assert numbers
     for number in numbers:
-        outcome = play.run(SCENARIOS[name], at(where), Fault(mode, number, ALL))
-        assert not outcome.wrong, f"{number} {outcome.hit}"
+        outcome, wrong = _run(SCENARIOS[name], at(where), Fault(mode, number, ALL), free)
+        assert not wrong, f"{number} {outcome.hit}"
+
+
+def test_every_launch_while_a_batch_is_halved(at: At) -> None:
+    """The process dies after each answer of EC2, of which every other is that there is no room."""
+    scenario, launch = SELDOM["no-room"], "cloud.create"
+    free = _free(scenario.name, "ec2", Mode.CRASH_AFTER, None)
+    assert not free.wrong
+    # Five, its halves, and what the second implementation makes.
+    assert free.calls.count(launch) > 3
+    for number in range(free.calls.count(launch)):
+        outcome, wrong = _run(scenario, at("ec2"), Fault(Mode.CRASH_AFTER, number, only=launch), free)
+        assert outcome.hit == launch
+        assert not wrong, number
 
 
 def test_the_scenarios_meet_every_kind_of_call_that_changes_something(memory: Path) -> None:
