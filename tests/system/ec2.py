@@ -8,6 +8,9 @@ EC2, for what only a list by tag, or a page of it, is answered with. `stuck` let
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +30,7 @@ from tests.system.rig import Rig, steady
 #: What the actions of a driver are called at EC2.
 _ACTIONS = {"create": "RunInstances", "delete": "TerminateInstances", "list": "DescribeInstances", "identity": "GetCallerIdentity"}
 MUTATIONS = ("RunInstances", "TerminateInstances", "CreateTags")
+_HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "ec2.md"
 _BY_TAG = "tag:occopus.io/controller"
 
 Lie = Callable[[Sequence[Machine]], Sequence[Machine]]
@@ -209,9 +213,23 @@ def play(path: Path, main: Main, settings: Settings | None = None) -> Ec2Rig:
 
 
 def judge_heard(heard: list[Heard]) -> None:
-    """No mutation was sent twice at one moment, as an SDK that repeats by itself does: each is one of the engine's own."""
+    """No mutation was sent twice at one moment, as an SDK that repeats by itself does: each is one of the engine's own.
+
+    Nor was anything asked that the documented policy does not grant.
+    """
     mutations = Counter((each.at, tuple(sorted(each.fields.flat.items()))) for each in heard if each.action in MUTATIONS)
     assert [each for each, times in mutations.items() if times > 1] == []
+    refused = {each.action for each in heard} - granted()
+    assert not refused, f"the policy of {_HOW_TO.name} does not grant {sorted(refused)}"
 
 
-__all__ = ["Ec2Rig", "Heard", "Lie", "Stuck", "judge_heard", "play"]
+@functools.cache
+def granted() -> frozenset[str]:
+    """The calls of the policy in the how-to, and the one that needs no right; CreateTags is for the tags of a launch, never called."""
+    (policy,) = re.findall(r"```json\n(.*?)```", _HOW_TO.read_text(), re.DOTALL)
+    actions = [each["Action"] for each in json.loads(policy)["Statement"]]
+    named = [name for each in actions for name in ([each] if isinstance(each, str) else each)]
+    return frozenset(each.removeprefix("ec2:") for each in named) - {"CreateTags"} | {"GetCallerIdentity"}
+
+
+__all__ = ["Ec2Rig", "Heard", "Lie", "Stuck", "granted", "judge_heard", "play"]

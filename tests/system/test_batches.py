@@ -203,15 +203,5 @@ def test_launches_keep_to_the_published_rate_and_none_is_throttled(tmp_path: Pat
     play(tmp_path, main, steady(limits=rate))
 
 
-def test_a_cloud_that_throttles_all_the_same_is_asked_more_slowly(tmp_path: Path) -> None:
-    async def main(rig: Rig) -> None:
-        rig.world.fail("create", errors.Throttled("slow down"), times=10)
-        await rig.up(*many(20, READS_ITSELF))
-
-    rig = play(tmp_path, main, steady(limits={"create": (Limit(5.0, 2.0),)}))
-    assert len(rig.made()) == 20
-    assert rig.calls("create") == 30
-
-
 def _key(obj: Document) -> Key:
     return Key("Instance", "default", obj["metadata"]["name"])

@@ -52,6 +52,7 @@ def test_machines_that_no_read_shows_for_a_minute_are_neither_made_again_nor_giv
 
     rig = play(tmp_path, main, steady(lag_seconds=60))
     assert len(rig.launches()) == 1
+    assert rig.outcomes("DescribeInstances").count("InvalidInstanceID.NotFound") >= 2, "asked by id it was unknown too"
 
 
 @pytest.mark.parametrize("lost", [pytest.param(False, id="answered"), pytest.param(True, id="reply lost")])
@@ -72,18 +73,6 @@ def test_not_found_right_after_the_launch_is_no_proof_of_an_end(tmp_path: Path, 
     rig = play(tmp_path, main, steady(lag_seconds=lag))
     assert lost or "InvalidInstanceID.NotFound" in rig.outcomes("TerminateInstances")
     assert len(rig.made()) == 3
-
-
-def test_a_throttled_account_is_asked_again_more_slowly_by_the_same_tokens(tmp_path: Path) -> None:
-    async def main(rig: Ec2Rig) -> None:
-        rig.world.fail("RunInstances", errors.Throttled("slow down"), times=10)
-        await rig.make(*many(20, OWN))
-        await rig.wait(rig.ready, 300)
-
-    rig = play(tmp_path, main)
-    assert rig.outcomes("RunInstances").count("Throttled") == 10
-    assert len(rig.launches()) == 30
-    assert len(rig.tokens()) == len(rig.made()) == 20
 
 
 def test_sixty_different_machines_keep_to_the_published_rate_and_none_is_throttled(tmp_path: Path) -> None:
@@ -219,28 +208,41 @@ class _Kept(clouds.Before):
         return self._kept[1]
 
 
+async def _never_healthy(rig: Ec2Rig, number: int, seconds: float) -> None:
+    def kept(driver: CloudDriver) -> CloudDriver:
+        return _Kept(driver, rig.world)
+
+    rig.world.never_healthy = lambda machine: True
+    await rig.restart(lambda: setattr(rig, "wrap_driver", kept))
+    await rig.make(cloud(maxInstances=5000), template("app"), infrastructure(service("app", scaling={"min": number})))
+    await rig.let_pass(seconds)
+    assert "StartupTimeout" in rig.said("InstanceGroup", "shop-app")[2]
+
+
 def test_a_hundred_machines_that_never_get_healthy_are_replaced_by_a_fifth_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A check a second of each would be 350,000 of them, and tell no more.
     monkeypatch.setattr(prober, "STARTUP_PERIOD_SECONDS", 60.0)
-
-    async def main(rig: Ec2Rig) -> None:
-        def kept(driver: CloudDriver) -> CloudDriver:
-            return _Kept(driver, rig.world)
-
-        rig.world.never_healthy = lambda machine: True
-        await rig.restart(lambda: setattr(rig, "wrap_driver", kept))
-        await rig.make(*many(100))
-        await rig.let_pass(3500)
-        assert "StartupTimeout" in rig.said("InstanceGroup", "shop-app")[2]
-
-    rig = play(tmp_path, main, steady(shown_seconds=60.0))
+    rig = play(tmp_path, lambda rig: _never_healthy(rig, 100, 3500), steady(shown_seconds=60.0))
     made = [each.created for each in rig.made()]
     # All fail together 600 s after their launch: five times within the hour a fifth of them goes.
     assert sorted(Counter(made).values()) == [20] * 5 + [100]
     assert len(rig.launches()) == 1 + 5, "and by no more calls"
     assert max(sum(1 for each in rig.made() if each.lives(at)) for at in made) <= 120
+
+
+@pytest.mark.long
+def test_a_thousand_machines_that_never_get_healthy_are_replaced_by_a_fifth_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "STARTUP_PERIOD_SECONDS", 60.0)
+    rig = play(tmp_path, lambda rig: _never_healthy(rig, 1000, 1400), steady(shown_seconds=60.0))
+    made = [each.created for each in rig.made()]
+    # All fail 600 s after the last of them was launched.
+    assert [number for at, number in sorted(Counter(made).items()) if at > 600] == [200, 200]
+    assert len(rig.launches()) == 10 + 2 * 2, "a hundred by each call"
+    assert max(sum(1 for each in rig.made() if each.lives(at)) for at in made) <= 1200
 
 
 @pytest.mark.parametrize(

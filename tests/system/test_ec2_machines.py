@@ -115,6 +115,54 @@ def test_a_state_that_nobody_knows_is_said_and_replaces_nothing(tmp_path: Path) 
     assert len(play(tmp_path, main).made()) == 4
 
 
+def test_a_state_that_nobody_knows_from_the_launch_on_is_said_and_replaces_nothing(tmp_path: Path) -> None:
+    """Longer than a machine has to start: it may well run."""
+
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(*alone(3))
+        await rig.wait(lambda: len(rig.made()) == 3, 30)
+        strange = rig.made()[1]
+        strange.strange_state = "rebalancing"
+        name = f"shop-app-{strange.identity.index}"
+        await rig.until("Instance", name, "MachineUnknown", seconds=30)
+        assert "rebalancing" in rig.said("Instance", name)[2]
+        await rig.wait(lambda: sum(rig.why("Instance", each["metadata"]["name"]) == "Ready" for each in rig.instances()) == 2, 60)
+        await rig.unchanged(900)
+        assert rig.why("Instance", name) == "MachineUnknown"
+        strange.strange_state = ""
+        await rig.wait(rig.ready, 120)
+        assert strange.ended == NEVER
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
+@pytest.mark.parametrize("at", [pytest.param(0, id="before it is asked to end"), pytest.param(15, id="while it ends")])
+def test_a_machine_in_a_state_that_nobody_knows_is_ended_and_waited_for(tmp_path: Path, at: float) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(*alone(3))
+        await rig.wait(rig.ready, 120)
+        strange = rig.machine("shop-app-1")
+        rig.world.settings.terminating_seconds = 30
+        if at == 0:
+            strange.strange_state = "rebalancing"
+            await rig.until("Instance", "shop-app-1", "MachineUnknown", seconds=30)
+        await rig.delete("Infrastructure", "shop")
+        await rig.let_pass(at)
+        strange.strange_state = "rebalancing"
+        await rig.wait(lambda: len(rig.instances()) == 1, 90)
+        # It has ended, but nobody says so.
+        assert strange.ending < NEVER
+        await rig.let_pass(200)
+        assert [each["metadata"]["name"] for each in rig.instances()] == ["shop-app-1"]
+        assert rig.why("Instance", "shop-app-1") == "Terminating"
+        assert 2 <= rig.sent("TerminateInstances") <= 15, "it is asked again, now and then"
+        strange.strange_state = ""
+        await rig.wait(rig.gone, 90)
+        assert rig.world.live() == []
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
 def test_spot_capacity_that_is_taken_back_whole_is_replaced_whole(tmp_path: Path) -> None:
     async def main(rig: Ec2Rig) -> None:
         await rig.make(*alone(10))
