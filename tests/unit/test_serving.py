@@ -14,9 +14,11 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from controller import errors, serving
+from controller.api.instance import Instance, InstanceStatus
 from controller.engine import metrics
 from controller.engine.engine import Engine
 from controller.serving import Endpoints
+from tests.properties import build
 
 
 def free_ports(number: int) -> list[int]:
@@ -62,8 +64,8 @@ def told(story: Callable[[Operator], Awaitable[None]]) -> None:
 
 
 def working() -> Engine:
-    """As much of an engine as its gauges look at: two Instances are Ready, three keys wait."""
-    ready = SimpleNamespace(status=SimpleNamespace(phase="Ready"))
+    """As much of an engine as its gauges look at: two Instances are Ready, one was and ends, three keys wait."""
+    instances = [build.instance(index, status=InstanceStatus(phase="Ready"), deleting=index == 2) for index in range(3)]
 
     class Queue:
         def __len__(self) -> int:
@@ -72,9 +74,9 @@ def working() -> Engine:
         def oldest_seconds(self) -> float:
             return 1.5
 
-    def models(kind: str, model: object) -> list[SimpleNamespace]:
+    def models(kind: str, model: object) -> list[Instance]:
         assert kind == "Instance"
-        return [ready, ready]
+        return instances
 
     return cast(
         Engine, SimpleNamespace(objects=SimpleNamespace(models=models), queue=Queue(), clouds=SimpleNamespace(suspects=lambda: ["one"]))
@@ -133,7 +135,7 @@ def test_a_standby_counts_nothing_until_it_leads() -> None:
             ]
             operator.engine = working()
             leader = await operator.scrape(port)
-            assert leader["occopus_instances/Ready"] == 2
+            assert (leader["occopus_instances/Ready"], leader["occopus_instances/Ending"]) == (2, 1)
             assert [leader[name] for name in ("occopus_queue_depth", "occopus_queue_age_seconds", "occopus_unclaimed_machines")] == [
                 3,
                 1.5,
