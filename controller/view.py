@@ -230,7 +230,7 @@ def _why(each: Instance) -> tuple[str, str]:
     """Reason and message of its Ready condition; of one that ends and says nothing of it yet, that it does."""
     said = condition(each.status.conditions, "Ready")
     if each.metadata.deleting and each.status.phase != "Ending":
-        return Reason.TERMINATING.value, "its machine is being ended"
+        return Reason.TERMINATING.value, "it is being deleted"
     return (said.reason, said.message) if said is not None else ("Pending", "")
 
 

@@ -27,7 +27,7 @@ from controller.ports import (
     Obj,
     Threads,
 )
-from controller.reconcilers.cloud.plan import CONTACT_AGAIN, CONTACT_EVERY, Contact
+from controller.reconcilers.cloud.plan import Contact
 from controller.reconcilers.instance.observed import BURNT
 
 #: How many of those that wait for room look again when there is some: more than one, for it may be held back otherwise.
@@ -95,7 +95,7 @@ class Clouds:
         self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
         self._batches: tuple[tuple[int, ...], frozenset[str]] = ((-1,), frozenset())
         self._around = Surroundings(
-            threads, now, self._recorded_in, self._owns, self.launched, self._was_denied, self._wake_identity, wake, self._moved
+            threads, now, self._recorded_in, self._owns, self.launched, self._others, self.doubt, self._wake_identity, wake, self._moved
         )
         objects.listen(self._index)
 
@@ -137,7 +137,7 @@ class Clouds:
             return
         if any(each.inventory is gone.inventory for each in self._bindings.values()):
             if gone.inventory.driver is gone.driver:
-                gone.inventory.use(self._another(gone.inventory.account, gone.driver))
+                gone.inventory.use(self._others(gone.inventory.account, gone.driver)[0])
             return
         self._tasks.pop(gone.inventory.account).cancel()
         del self._inventories[gone.inventory.account]
@@ -206,21 +206,19 @@ class Clouds:
         found = (self._objects.get(key) for key in self._instances.get(identity, ()))
         return any(each.get("status", {}).get("machine", {}).get("id", id) == id for each in found if each is not None)
 
-    def _was_denied(self, account: Account, driver: CloudDriver) -> CloudDriver:
-        """Let the Clouds that use this driver be asked who they are, and give what to ask by next."""
-        before = self._around.now() - CONTACT_AGAIN
+    def doubt(self, driver: CloudDriver) -> None:
+        """A call by this driver was denied: let the Clouds that use it be asked who they are."""
         for key, each in self.bindings():
             contact = self.contacts.get(key)
-            if each.driver is driver and contact is not None and contact.at <= before:
-                self.contacts[key] = replace(contact, at=contact.at - CONTACT_EVERY)
+            if each.driver is driver and contact is not None and not contact.doubted:
+                self.contacts[key] = replace(contact, doubted=True)
                 self._wake(key)
-        return self._another(account, driver)
 
-    def _another(self, account: Account, driver: CloudDriver) -> CloudDriver:
-        """The driver of the next Cloud of the account, in the order of their names."""
+    def _others(self, account: Account, driver: CloudDriver) -> tuple[CloudDriver, ...]:
+        """The drivers of the account's Clouds, in the order of their names, that of the Cloud after this one's first."""
         drivers = [each.driver for _, each in self.bindings() if each.inventory.account == account]
         after = next((number for number, each in enumerate(drivers, 1) if each is driver), 0)
-        return drivers[after % len(drivers)] if drivers else driver
+        return (*drivers[after:], *drivers[:after])
 
     def _here(self, account: Account) -> set[Key]:
         return {key for key, binding in self._bindings.items() if binding.inventory.account == account}

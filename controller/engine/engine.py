@@ -109,7 +109,7 @@ class Engine:
         self.clouds = Clouds(self.objects, ports.threads, ports.now, self.wake)
         self.clouds.wake_groups = self._wake_groups
         self.launcher = Launcher(LauncherParts(self.objects, self.clouds, ports.renderer, ports.now, options.controller_id, self.wake))
-        self.terminator = Terminator(ports.store.holds, self._told_end, MAY_NOT_ACT)
+        self.terminator = Terminator(ports.store.holds, self._told_end, self.clouds.doubt, MAY_NOT_ACT)
         self.prober = Prober(ports.checker, self.wake)
         self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups, options.namespaces))
         self.memory = Memory()

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -56,7 +56,7 @@ class Surroundings:
 
     `recorded` has the Instance of each id, and `owns` says whether there is an Instance of an identity that has no other machine.
 
-    `denied` hears that a driver was, and gives what to ask by next: that of the next Cloud of the account, or the same where there is none.
+    `others` gives the drivers of all Clouds of the account, that of the Cloud after this one's first; `doubt` hears of one that was denied.
     `moved` is told of each change of the whole, and whether it is one that everybody on the account waits for: the first list,
     or the first good one after a failure.
     """
@@ -66,7 +66,8 @@ class Surroundings:
     recorded: Callable[[Account], Mapping[MachineId, Identity]]
     owns: Callable[[Identity, MachineId], bool]
     launched: Callable[[Account], Set[Identity]]
-    denied: Callable[[Account, CloudDriver], CloudDriver]
+    others: Callable[[Account, CloudDriver], Sequence[CloudDriver]]
+    doubt: Callable[[CloudDriver], None]
     wake: Callable[[Identity], None]
     wake_key: Callable[[Key], None]
     moved: Callable[[Account, bool], None]
@@ -152,25 +153,25 @@ class Inventory:
 
     async def poll(self) -> None:
         """One list, and one question about the ids it lacks."""
-        begun, recorded = self._around.now(), self._around.recorded(self.account)
+        begun, recorded, driver = self._around.now(), self._around.recorded(self.account), self.driver
         self._hurry.clear()
         whole = self._whole(begun)
         if whole:
             self._wants_whole = False
         try:
-            machines = await (self._list() if whole else self._list_changes())
+            machines = await (self._list(driver) if whole else self._list_changes(driver))
             # What was known not to run and is shown no more in a list of changes runs now, most likely.
             started = set[MachineId]() if whole else self.machines.keys() - machines.keys()
-            asked = await self._ask_missing(self._missing(recorded.keys() - machines.keys(), begun) | started, begun)
+            asked = await self._ask_missing(driver, self._missing(recorded.keys() - machines.keys(), begun) | started, begun)
             machines |= {id: each for id, each in asked.items() if each.ours or id in recorded}
             if unseen := started - machines.keys():
                 # One answer that lacks them proves nothing; a whole list does.
                 machines |= {id: self.machines[id] for id in unseen}
                 self._wants_whole = True
             if not self._around.launched(self.account) <= {each.identity for each in machines.values()}:
-                await self._must_be_same()
+                await self._must_be_same(driver)
         except errors.CloudError as error:
-            self._failed(error)
+            self._failed(error, driver)
             return
         self._take({id: self._recognised(each, recorded) for id, each in machines.items()}, begun, whole=whole)
 
@@ -203,14 +204,14 @@ class Inventory:
         """The shortest time from a list to the next one where lists take long."""
         return self._took + min(self._took * (1 / _BUSY_PART - 1), SLOWEST_SECONDS)
 
-    async def _list(self) -> dict[MachineId, Machine]:
-        return await self.calls("list", lambda: _by_id(self.driver.list()), weight=1 + len(self.machines) / PAGE)
+    async def _list(self, driver: CloudDriver) -> dict[MachineId, Machine]:
+        return await self.calls("list", lambda: _by_id(driver.list()), weight=1 + len(self.machines) / PAGE)
 
-    async def _list_changes(self) -> dict[MachineId, Machine]:
+    async def _list_changes(self, driver: CloudDriver) -> dict[MachineId, Machine]:
         """What is known to run and what a list without that shows."""
         running = {id: each for id, each in self.machines.items() if each.state is MachineState.RUNNING}
         pages = 1 + (len(self.machines) - len(running)) / PAGE
-        return running | await self.calls("list", lambda: _by_id(self.driver.list(running=False)), weight=pages)
+        return running | await self.calls("list", lambda: _by_id(driver.list(running=False)), weight=pages)
 
     def _missing(self, ids: Set[MachineId], now: datetime) -> Set[MachineId]:
         """Those of the recorded ids which no list shows that are worth asking for.
@@ -221,12 +222,12 @@ class Inventory:
         known = self.machines.keys() | self._not_found.keys()
         return {id for id, since in self._lacking.items() if id in known or now - since >= _SHOWN_AFTER}
 
-    async def _ask_missing(self, ids: Set[MachineId], begun: datetime) -> dict[MachineId, Machine]:
+    async def _ask_missing(self, driver: CloudDriver, ids: Set[MachineId], begun: datetime) -> dict[MachineId, Machine]:
         """What is there, by id, of those that the list lacks."""
         missing = sorted(ids)
         found: dict[MachineId, Machine] = {}
         if missing:
-            found = await self.calls("describe", lambda: _by_id(self.driver.describe(missing).values()), weight=1 + len(missing) / PAGE)
+            found = await self.calls("describe", lambda: _by_id(driver.describe(missing).values()), weight=1 + len(missing) / PAGE)
         for id in missing:
             if id not in found:
                 answers = self._not_found.setdefault(id, [])
@@ -234,9 +235,9 @@ class Inventory:
         self._not_found = {id: answers for id, answers in self._not_found.items() if id in missing and id not in found}
         return found
 
-    async def _must_be_same(self) -> None:
+    async def _must_be_same(self, driver: CloudDriver) -> None:
         """What is not there proves something only in the same account (design section 5, rules 5 and 6). Raises Denied."""
-        account = await self.calls("identity", self.driver.identity)
+        account = await self.calls("identity", driver.identity)
         if account != self.account:
             raise errors.Denied(f"the credentials answer for account {account.id}, no more for {self.account.id}")
 
@@ -244,23 +245,34 @@ class Inventory:
         answers = self._not_found.get(id, [])
         return len(answers) > 1 and answers[-1] - answers[0] >= CONFIRM_AFTER
 
-    def _failed(self, error: errors.CloudError) -> None:
-        if isinstance(error, errors.Denied) and self._hands_on():
+    def _failed(self, error: errors.CloudError, driver: CloudDriver) -> None:
+        if isinstance(error, errors.Denied) and self._is_handed_on(driver, error):
             return
-        if self.trouble is None or str(self.trouble) != str(error):
+        # Where several Clouds are refused in turn, what the first was told stays said: a status must not flap.
+        flaps = len(self._denied) > 1 and isinstance(error, errors.Denied) and isinstance(self.trouble, errors.Denied)
+        if self.trouble is None or (str(self.trouble) != str(error) and not flaps):
             log.warning("Listing the machines of %s %s failed: %s", self.account.kind, self.account.id, error)
             self.trouble = error
             self._around.moved(self.account, False)
 
-    def _hands_on(self) -> bool:
-        """Whether the credentials of another Cloud are tried next: those of one that are refused must not freeze the others."""
-        self._denied.append(self.driver)
-        self.driver = self._around.denied(self.account, self.driver)
-        if any(self.driver is each for each in self._denied):
-            return False
-        self._wants_whole = True
-        self.hurry()
-        return True
+    def _is_handed_on(self, driver: CloudDriver, error: errors.Denied) -> bool:
+        """Let the next list be made by the credentials of another Cloud; whether they were not denied yet: they may be good ones."""
+        if driver is not self.driver:
+            # Other credentials were given meanwhile; of those nothing is known.
+            self.hurry()
+            return True
+        self._around.doubt(driver)
+        others = self._around.others(self.account, driver)
+        self._denied = [each for each in self._denied if each in others and each is not driver] + [driver]
+        fresh = next((each for each in others if each not in self._denied), None)
+        self.driver = fresh or next(iter(others), driver)
+        if fresh is not None:
+            log.warning(
+                "The credentials of a Cloud of %s %s are denied, those of another are tried: %s", self.account.kind, self.account.id, error
+            )
+            self._wants_whole = True
+            self.hurry()
+        return fresh is not None
 
     def _take(self, machines: dict[MachineId, Machine], begun: datetime, *, whole: bool) -> None:
         changed = {each.identity for id, each in machines.items() if self.machines.get(id) != each}

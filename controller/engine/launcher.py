@@ -299,6 +299,8 @@ class Launcher:
 
     def _learn(self, instance: Instance, binding: Binding, outcome: Launched | errors.CloudError) -> None:
         """What the answer means for other launches."""
+        if isinstance(outcome, errors.Denied):
+            self._parts.clouds.doubt(binding.driver)
         if isinstance(outcome, errors.Denied) and binding.driver is self._driver(cloud_key(instance)):
             self._denials.denied(instance, str(outcome), _now())
         elif not isinstance(outcome, errors.Denied | errors.Throttled | errors.Transient):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from controller import errors
 from controller.engine.clouds import Binding
-from controller.ports import Account, Key, MachineId
+from controller.ports import Account, CloudDriver, Key, MachineId
 
 log = logging.getLogger(__name__)
 
@@ -33,37 +33,48 @@ class Asker:
 
 @dataclass(slots=True)
 class _Window:
-    """What is held for a moment, by the Cloud's newest binding."""
+    """What is held for a moment, by one Cloud's credentials."""
 
     binding: Binding
     machines: dict[MachineId, Asker] = field(default_factory=dict[MachineId, Asker])
 
 
 class Terminator:
-    """`holds` is asked before each call; `tell` is given what became of each asker's machines: "" or the trouble."""
+    """`holds` is asked before each call; `tell` is given what became of each asker's machines: "" or the trouble.
 
-    def __init__(self, holds: Callable[[], Awaitable[bool]], tell: Callable[[Asker, str], None], may_not_act: str) -> None:
+    `doubt` hears of a driver that was denied.
+    """
+
+    def __init__(
+        self,
+        holds: Callable[[], Awaitable[bool]],
+        tell: Callable[[Asker, str], None],
+        doubt: Callable[[CloudDriver], None],
+        may_not_act: str,
+    ) -> None:
         self._holds = holds
         self._tell = tell
+        self._doubt = doubt
         self._may_not_act = may_not_act
-        self._windows: dict[Account, _Window] = {}
+        #: By driver: those of one Cloud that are refused must not keep another's.
+        self._windows: dict[int, _Window] = {}
         self._on_way: set[tuple[Account, MachineId]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def end(self, binding: Binding, ids: Sequence[MachineId], asker: Asker) -> None:
         """Ask for the machines' end, together with what others ask for at this time."""
         account = binding.inventory.account
-        new = [id for id in ids if (account, id) not in self._on_way]
+        new = [each for each in ids if (account, each) not in self._on_way]
         if not new:
             return
-        window = self._windows.get(account)
+        place = id(binding.driver)
+        window = self._windows.get(place)
         if window is None:
-            window = self._windows[account] = _Window(binding)
-            self._begin(self._gather(account))
-        window.binding = binding
-        for id in new:
-            window.machines[id] = asker
-            self._on_way.add((account, id))
+            window = self._windows[place] = _Window(binding)
+            self._begin(self._gather(place))
+        for each in new:
+            window.machines[each] = asker
+            self._on_way.add((account, each))
 
     async def drain(self, seconds: float) -> None:
         """Let calls that are on their way end, for so long at most."""
@@ -78,9 +89,9 @@ class Terminator:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _gather(self, account: Account) -> None:
+    async def _gather(self, place: int) -> None:
         await asyncio.sleep(GATHER_SECONDS)
-        window = self._windows.pop(account)
+        window = self._windows.pop(place)
         found = list(window.machines.items())
         # A call that hangs holds up no other.
         for begin in range(0, len(found), MOST):
@@ -107,9 +118,13 @@ class Terminator:
             )
         except errors.OccopusError as error:
             log.warning("%d machines could not be ended: %s", len(ids), error)
+            if isinstance(error, errors.Denied):
+                self._doubt(binding.driver)
             return dict.fromkeys(ids, str(error))
         if any(isinstance(each, errors.Throttled) for each in results):
             binding.inventory.calls.throttled("delete")
+        if any(isinstance(each, errors.Denied) for each in results):
+            self._doubt(binding.driver)
         if len(results) != len(ids):
             return dict.fromkeys(ids, f"{len(results)} answers for {len(ids)} machines")
         return {id: "" if error is None else str(error) for id, error in zip(ids, results, strict=True)}

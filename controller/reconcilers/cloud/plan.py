@@ -20,13 +20,17 @@ SECRET_EVERY = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The last answer to "who am I": an account, or what went wrong. `with_config` is a digest of what it was asked with."""
+    """The last answer to "who am I": an account, or what went wrong. `with_config` is a digest of what it was asked with.
+
+    `doubted` since a call by these credentials was denied: they are asked again soon.
+    """
 
     at: datetime
     with_config: str
     account: Account | None = None
     reason: Reason | None = None
     message: str = ""
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Observed:
     """What is known of one Cloud.
 
     `controller_id` is ours, `config` a digest of spec and Secret, `secret` the name of the Secret it names, `secret_problem`
-    why that cannot be used, `guarded` whether our finalizer is on it; `users` counts the Instances made on it; `machines` and
-    `trouble` come from the newest list.
+    why that cannot be used, `guarded` whether our finalizer is on it; `users` counts the Instances made on one that is deleted;
+    `machines` and `trouble` come from the newest list.
     """
 
     cloud: Cloud
@@ -121,7 +125,7 @@ def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
         actions = (*guard, AskIdentity()) if o.now >= due else guard
         return Plan(actions, False, reason, contact.message, recorded, due)
     account = _status(contact.account)
-    in_doubt = bool(o.trouble) or recorded not in (None, account)
+    in_doubt = contact.doubted or bool(o.trouble) or recorded not in (None, account)
     due = contact.at + (CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
     actions = (*guard, AskIdentity()) if o.now >= due else guard
     due = min(due, o.now + SECRET_EVERY) if o.secret else due

@@ -133,7 +133,7 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
         secret=_secret_name(cloud),
         secret_problem=secret.problem,
         guarded=secret.guarded,
-        users=_users(engine, key),
+        users=_users(engine, key) if cloud.metadata.deleting else 0,
         contact=engine.clouds.contacts.get(key),
         machines=len(engine.clouds.live(inventory.account)) if inventory is not None and inventory.listed is not None else None,
         trouble=str(inventory.trouble) if inventory is not None and inventory.trouble is not None else "",

@@ -39,7 +39,7 @@ def plan(o: Observed) -> Plan:
         return Plan((), steps.going(o, Reason.SCALING, "its group lowers its count first"))
     if not o.cloud.exists and o.instance.status.launch is None:
         return _release(o, Reason.DELETED, "never launched")
-    if o.owner.fleet and o.cloud.unasked:
+    if o.cloud.unasked and _is_quiet(o):
         return Plan((), steps.silent())
     if not o.cloud.ready or o.sight.listed is None:
         why = o.cloud.message or "its machines were not listed yet"
@@ -68,10 +68,15 @@ def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:
 def _ends(o: Observed) -> Stand:
     """That the machine ends; of one of a fleet, whose id is recorded, that is worth saying when it takes long."""
     stand = steps.going(o, Reason.TERMINATING, o.acts.trouble or "the cloud ends the machine")
-    marked, before = o.instance.metadata.deletion_timestamp, observed.ready_reason(o)
+    recorded = o.instance.status.machine is not None
+    return replace(stand, keep=True, untold=True) if recorded and not o.acts.trouble and _is_quiet(o) else stand
+
+
+def _is_quiet(o: Observed) -> bool:
+    """Whether it is one of a fleet, deleted a moment ago, of which nothing is said that is untrue now."""
+    marked = o.instance.metadata.deletion_timestamp
     soon = marked is not None and o.now < marked + _ENDS_UNTOLD
-    quiet = o.owner.fleet and soon and not o.acts.trouble and o.instance.status.machine is not None
-    return replace(stand, keep=True, untold=True) if quiet and before in {Reason.READY.value, *ON_ITS_WAY} else stand
+    return o.owner.fleet and soon and observed.ready_reason(o) in {Reason.READY.value, *ON_ITS_WAY}
 
 
 def _nothing_seen(o: Observed) -> Plan:

@@ -129,7 +129,7 @@ def _held_back(o: Observed) -> Stand | None:
         return steps.waiting(Reason.PAUSED, "spec.paused of the Infrastructure is true")
     if not o.cloud.exists:
         return steps.waiting(Reason.CLOUD_NOT_FOUND, f"there is no Cloud {observed.cloud_name(o)}")
-    if o.owner.fleet and o.cloud.unasked:
+    if o.owner.fleet and o.cloud.unasked and observed.ready_reason(o) in ON_ITS_WAY:
         return steps.silent()
     if not o.cloud.ready:
         return steps.waiting(Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: {o.cloud.message}")

@@ -146,6 +146,8 @@ async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementat
         except errors.Invalid as error:
             answer = Hold(Reason.CLOUD_INVALID, f"implementation {candidate.name}: {error}")
         except errors.CloudError as error:
+            if isinstance(error, errors.Denied):
+                engine.clouds.doubt(binding.driver)
             return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {key.name}: {error}")
         kept = (now + RESOLVED_SECONDS, answer)
         engine.memory.cached[place] = kept

@@ -11,7 +11,7 @@ import pytest
 
 from controller import errors
 from controller.engine.terminator import GATHER_SECONDS, MOST, Asker, Terminator
-from controller.ports import Key, MachineId
+from controller.ports import CloudDriver, Key, MachineId
 from tests.simulated.world import NEVER
 from tests.unit.engine.rig import CLOUD, Rig, run, turns
 
@@ -24,7 +24,8 @@ class Askers:
     def __init__(self, rig: Rig, *, holds: bool = True) -> None:
         self.rig = rig
         self.told: dict[str, list[str]] = {}
-        self.terminator = Terminator(self._holds, self._tell, "may not act")
+        self.doubted: list[CloudDriver] = []
+        self.terminator = Terminator(self._holds, self._tell, self.doubted.append, "may not act")
         self.may = holds
         rig.bind()
 
@@ -78,6 +79,9 @@ def test_what_fails_is_told_to_those_whom_it_concerns(tmp_path: Path, whole: boo
         await askers.pass_by()
         concerned = ids if whole else ids[1:2]
         assert {uid for uid, said in askers.told.items() if said != [""]} == {f"of {each}" for each in concerned}
+        binding = rig.clouds.binding(CLOUD)
+        assert binding is not None
+        assert askers.doubted == [binding.driver]
         await askers.terminator.drain(0)
 
     run(tmp_path, scenario)
