@@ -21,6 +21,7 @@ from controller.stores import resources
 from tests.cluster.fixtures import Cluster
 from tests.cluster.operator import PATIENCE_SECONDS, Place, Story, at_a_place, faulty
 from tests.cluster.test_operator_standby import standby
+from tests.e2e import descriptions
 from tests.e2e.test_kill_ec2 import FILE
 from tests.faulty import END, INTENT, MADE
 from tests.simulated.ec2 import LightEc2, serve
@@ -40,7 +41,7 @@ def on_ec2(story: OnEc2) -> Story:
         world = World(time.time, epoch=datetime(1970, 1, 1, tzinfo=UTC), settings=settings)
         with contextlib.ExitStack() as stack:
             endpoint = stack.enter_context(serve(LightEc2(world)))
-            place.desk.write("pair.yaml", FILE.format(endpoint=endpoint))
+            place.desk.write("pair.yaml", descriptions.on_ec2(endpoint) + FILE)
             await story(place, world)
         assert world.live() == []
         assert world.duplicates() == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.cluster.fixtures import Cluster
 from tests.cluster.operator import Place, at_a_place
+from tests.e2e import descriptions
 from tests.e2e.test_probes_ec2 import FILE, THRESHOLD
 from tests.simulated.ec2 import Answering, LightEc2, Page, answering, serve
 from tests.simulated.world import NEVER, Settings, SimulatedMachine, World
@@ -56,7 +57,7 @@ async def probed(place: Place) -> None:
     ec2 = LightEc2(World(time.time, epoch=datetime(1970, 1, 1, tzinfo=UTC), settings=settings))
     with answering(ec2) as served, serve(ec2) as endpoint:
         await place.lead()
-        await place.apply(FILE.format(endpoint=endpoint, port=served.port, threshold=THRESHOLD))
+        await place.apply(descriptions.on_ec2(endpoint) + FILE.format(port=served.port, threshold=THRESHOLD))
         web = await _waits_for_pages(place, ec2, served)
         asked = len(served.of(web.id))
         ec2.behaviour.pages[web.id] = Page.HANGS
