@@ -5,38 +5,17 @@ In virtual time; the tests of all that may become of keys are those of the state
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.fixtures import Cluster
-from tests.simulated import loop, on_kubernetes
-from tests.simulated.ec2 import LightEc2, serve
-from tests.simulated.world import World
-from tests.system import rig as rigs
+from tests.simulated import on_kubernetes
 from tests.system.documents import alone
-from tests.system.ec2 import Ec2Rig
-from tests.system.rig import steady
+from tests.system.ec2 import Ec2Rig, play
 
 #: A Secret is read every 10 s.
 POLL = 13
-
-
-def _play(path: Path, cluster: Cluster, main: Callable[[Ec2Rig], Awaitable[None]]) -> None:
-    clock = loop.Clock()
-    light = LightEc2(World(clock, settings=steady()))
-    with serve(light) as endpoint:
-        rig = Ec2Rig(path / "state.db", clock, light, endpoint)
-        on_kubernetes.on_kubernetes(rig, cluster)
-
-        async def whole() -> None:
-            rig.start()
-            await main(rig)
-            await rigs.judge(rig)
-            await rig.crash()
-
-        loop.run(whole(), clock=clock)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +39,4 @@ def test_other_keys_in_the_secret_of_a_cloud_that_is_ready_are_seen_within_one_p
         await rig.let_pass(30)
         assert rig.world.live() == before
 
-    _play(tmp_path, cluster, main)
+    play(tmp_path, main, home=lambda rig: on_kubernetes.on_kubernetes(rig, cluster))

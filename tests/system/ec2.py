@@ -194,12 +194,13 @@ def _do(call: Callable[[], T], done: Future[T], settled: threading.Event) -> Non
 Main = Callable[[Ec2Rig], Awaitable[None]]
 
 
-def play(path: Path, main: Main, settings: Settings | None = None) -> Ec2Rig:
-    """Run a test on a new system on EC2 to its end, and judge what it left."""
+def play(path: Path, main: Main, settings: Settings | None = None, *, home: Callable[[Ec2Rig], None] = lambda rig: None) -> Ec2Rig:
+    """Run a test on a new system on EC2 to its end, and judge what it left. `home` may give it another than a state file."""
     clock = loop.Clock()
     light = LightEc2(World(clock, settings=settings or steady()))
     with serve(light) as endpoint:
         rig = Ec2Rig(path / "state.db", clock, light, endpoint)
+        home(rig)
 
         async def whole() -> None:
             rig.start()
