@@ -127,7 +127,7 @@ class Launcher:
             raise
         # From here on the record counts (`Clouds.launched`); of later members once they have it.
         reserved.discard(identity_of(instance))
-        self._send(instance, binding, prepared)
+        self._send(instance, binding, prepared, unanswered=False)
 
     async def resend(self, instance: Instance, binding: Binding) -> None:
         """The launch is recorded and its outcome unknown: the same call with the same token, or never again (rule 3)."""
@@ -143,7 +143,9 @@ class Launcher:
             if again is None:
                 binding.inventory.calls.turns.give_back(machines=instance.spec.batch.size)
         if again is not None:
-            self._send(instance, binding, again)
+            before = self.attempt(instance.metadata.uid)
+            # A first call that this process has no answer to was sent by the one before it, or was not: nobody knows.
+            self._send(instance, binding, again, unanswered=before.unanswered or not before.tries)
 
     async def _as_recorded(self, instance: Instance, binding: Binding, recorded: Launch) -> LaunchRequest | None:
         """The request that was recorded; None where it cannot be made again, byte for byte."""
@@ -165,8 +167,9 @@ class Launcher:
         if why:
             self._leave(uid)
             again = timedelta(seconds=random.uniform(ASKS_SECONDS, 2 * ASKS_SECONDS))
-            behind = Attempt(Sent.BEHIND, Reason.DENIED, why, at=self._parts.now(), tries=self.attempt(uid).tries, after=again)
-            self._attempts[uid] = behind
+            before = self.attempt(uid)
+            behind = Attempt(Sent.BEHIND, Reason.DENIED, why, at=self._parts.now(), tries=before.tries, after=again)
+            self._attempts[uid] = replace(behind, unanswered=before.unanswered)
         return bool(why)
 
     def _has_turn(self, instance: Instance, binding: Binding) -> bool:
@@ -275,9 +278,9 @@ class Launcher:
             raise errors.Conflict(f"{key} is being deleted")
         await self._parts.objects.write_status(key, status)
 
-    def _send(self, instance: Instance, binding: Binding, prepared: LaunchRequest) -> None:
+    def _send(self, instance: Instance, binding: Binding, prepared: LaunchRequest, *, unanswered: bool) -> None:
         uid = instance.metadata.uid
-        self._attempts[uid] = Attempt(Sent.IN_FLIGHT, at=self._parts.now(), tries=self.attempt(uid).tries)
+        self._attempts[uid] = Attempt(Sent.IN_FLIGHT, at=self._parts.now(), tries=self.attempt(uid).tries, unanswered=unanswered)
         task = asyncio.get_running_loop().create_task(self._carry(instance, binding, prepared), name=f"launch {instance.metadata.name}")
         self._tasks[task] = uid
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
@@ -286,8 +289,9 @@ class Launcher:
         uid, now = instance.metadata.uid, self._parts.now
         with bound(kind="Instance", namespace=instance.metadata.namespace, name=instance.metadata.name):
             outcome = await self._outcome(binding, prepared)
-        attempt = _attempt(outcome, instance.spec.batch.size)
-        self._attempts[uid] = replace(attempt, at=now(), tries=self.attempt(uid).tries + 1)
+        before = self.attempt(uid)
+        attempt = _attempt(outcome, instance.spec.batch.size, unanswered=before.unanswered)
+        self._attempts[uid] = replace(attempt, at=now(), tries=before.tries + 1)
         self._learn(instance, binding, outcome)
         binding.inventory.hurry()
         identities = _identities(instance)
@@ -334,20 +338,23 @@ def _identities(instance: Instance) -> set[Identity]:
     return {Identity(instance.spec.batch.id, index) for index in range(instance.spec.batch.size)}
 
 
-def _attempt(outcome: Launched | errors.CloudError, size: int) -> Attempt:
-    """What the cloud's answer means."""
+def _attempt(outcome: Launched | errors.CloudError, size: int, *, unanswered: bool) -> Attempt:
+    """What the cloud's answer means; `unanswered` that an earlier call of the same launch had none."""
     if not isinstance(outcome, errors.CloudError):
         if len(outcome) != size:
-            return Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, f"the cloud answered with {len(outcome)} machines instead of {size}")
+            said = f"the cloud answered with {len(outcome)} machines instead of {size}"
+            return Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, said, unanswered=True)
         return Attempt(machine=outcome[0], batch=outcome)
     refused = _REFUSED.get(type(outcome))
     if refused is not None:
         fewer = not isinstance(outcome, errors.NoCapacity) or outcome.fewer
-        return Attempt(Sent.REFUSED, refused, str(outcome), fewer=fewer)
+        # A refusal tells of its own call alone: one that is still on its way may find room.
+        return Attempt(Sent.DOUBTFUL if unanswered else Sent.REFUSED, refused, str(outcome), fewer=fewer, unanswered=unanswered)
     again = _AGAIN.get(type(outcome))
     if again is not None:
         after = outcome.after_seconds if isinstance(outcome, errors.Throttled) else None
-        return Attempt(Sent.UNKNOWN, again, str(outcome), after=timedelta(seconds=after or 0.0))
+        unanswered = unanswered or isinstance(outcome, errors.Transient)
+        return Attempt(Sent.UNKNOWN, again, str(outcome), after=timedelta(seconds=after or 0.0), unanswered=unanswered)
     return Attempt(Sent.MISMATCH, Reason.LAUNCHING, str(outcome))
 
 

@@ -192,11 +192,11 @@ class Fleet:
         if self.faults.missing_secret or launch.digest == "restored":
             life.attempt = Attempt(Sent.MISMATCH, Reason.LAUNCHING, "cannot be made again", at=self.now)
             return
-        self._send(life)
+        self._send(life, unanswered=life.attempt.unanswered or not life.attempt.tries)
 
-    def _send(self, life: Life) -> None:
+    def _send(self, life: Life, *, unanswered: bool = False) -> None:
         outcome: Outcome = self.faults.outcomes.pop(0) if self.faults.outcomes else "ok"
-        life.attempt = Attempt(Sent.IN_FLIGHT, at=self.now)
+        life.attempt = Attempt(Sent.IN_FLIGHT, at=self.now, tries=life.attempt.tries, unanswered=unanswered)
         call = Call(self.now + self.faults.slow, life.instance.metadata.name, life.identity, outcome, self.process)
         if self.faults.slow:
             self.calls.append(call)
@@ -209,10 +209,12 @@ class Fleet:
         life = self.lives.get(call.name)
         if life is None or call.process != self.process or life.identity != call.identity:
             return
+        tries, unanswered = life.attempt.tries + 1, life.attempt.unanswered
         if call.outcome in ("lost", "transient"):
-            life.attempt = Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, "no answer", at=self.now)
+            life.attempt = Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, "no answer", at=self.now, tries=tries, unanswered=True)
         elif refused is not None:
-            life.attempt = Attempt(Sent.REFUSED, refused, "refused", at=self.now)
+            sent = Sent.DOUBTFUL if unanswered else Sent.REFUSED
+            life.attempt = Attempt(sent, refused, "refused", at=self.now, tries=tries, unanswered=unanswered)
         elif machine is None:
             life.attempt = Attempt(Sent.MISMATCH, Reason.LAUNCHING, "the token is spent", at=self.now)
         else:

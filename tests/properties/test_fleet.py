@@ -149,6 +149,24 @@ def test_whatever_happens_a_deleted_group_ends_and_leaves_nothing(
     assert not any(call.identity.batch_id not in fleet.cloud.tokens | dict.fromkeys(fleet.cloud.closed) for call in fleet.calls)
 
 
+def test_a_refusal_is_no_proof_while_an_earlier_call_is_on_its_way() -> None:
+    """What hypothesis found: by the process that died, refused to the next one, and carried out after the group was gone."""
+    fleet = Fleet(Seeded(0), cloud=TruthCloud(certain=False))
+    fleet.faults.slow = seconds(20)
+    fleet.step()
+    fleet.step()
+    assert fleet.calls, "a launch is on its way"
+    fleet.crash()
+    fleet.faults.slow = seconds(0)
+    fleet.faults.outcomes.append("capacity")
+    fleet.step()
+    fleet.delete_group()
+    fleet.settle()
+    assert fleet.gone
+    assert fleet.made == 1
+    assert fleet.cloud.live(fleet.now) == []
+
+
 @given(chance(), CLOUDS, st.integers(0, 9), st.tuples(st.integers(0, 3), st.integers(3, 6)), SCRIPTS)
 def test_bounds_hold_whatever_is_asked_for(
     rng: Seeded, cloud: TruthCloud, replicas: int, bounds: tuple[int, int], script: list[tuple[str, int]]

@@ -62,7 +62,8 @@ class Draw:
         sent = rng.choice((Sent.NO, *Sent))
         made = build.machine("m-0", MachineState.PENDING) if sent is Sent.NO and rng.random() < 0.4 else None
         at = None if sent is Sent.NO and made is None else self.moment()
-        return Attempt(sent, Reason.NO_CAPACITY if sent is Sent.REFUSED else Reason.LAUNCHING, "why", made, at=at)
+        refused = sent in (Sent.REFUSED, Sent.DOUBTFUL)
+        return Attempt(sent, Reason.NO_CAPACITY if refused else Reason.LAUNCHING, "why", made, at=at)
 
     def observed(self, *, deleting: bool) -> Observed:
         rng = self.rng

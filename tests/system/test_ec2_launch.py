@@ -192,6 +192,48 @@ def test_a_launch_that_hangs_stops_nobody_else_and_comes_late_as_the_same_machin
     assert len(rig.made("app")) == 1
 
 
+@pytest.mark.parametrize("number", SIZES)
+@pytest.mark.parametrize("goes", [pytest.param(True, id="deleted"), pytest.param(False, id="wanted")])
+def test_a_refusal_says_nothing_of_an_earlier_call_that_had_no_answer(tmp_path: Path, goes: bool, number: int) -> None:
+    """The process died with its call on the way; there is no room when the next one repeats it, and room when the first arrives."""
+
+    async def main(rig: Ec2Rig) -> None:
+        hang = rig.stick()
+        rig.world.fail("RunInstances", hang)
+        await rig.make(*many(number))
+        await rig.wait(hang.reached.is_set, 30)
+        await rig.crash()
+        rig.world.fail("RunInstances", errors.NoCapacity("full"))
+        rig.start()
+        await rig.wait(lambda: rig.outcomes("RunInstances") == ["NoCapacity"], 30)
+        await rig.until("Instance", "shop-app-0", "Launching", "Launched", seconds=5)
+        assert "full" in rig.said("Instance", "shop-app-0", "Launched")[2]
+        if goes:
+            await rig.delete("Infrastructure", "shop")
+        await rig.let_pass(60)
+        assert len(rig.instances()) == number, "nobody lets go, nor makes another, while the first call may still arrive"
+        hang.release()
+        await rig.wait(rig.gone if goes else rig.ready, 200)
+
+    rig = play(tmp_path, main)
+    assert len(rig.made()) == number
+    assert len(rig.tokens()) == 1
+
+
+def test_a_refusal_counts_once_an_earlier_call_can_have_made_nothing(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        rig.world.fail("RunInstances", errors.Transient("dropped"))
+        rig.world.fail("RunInstances", errors.NoCapacity("full"))
+        await rig.make(*many(30))
+        await rig.hear("NoCapacity", "shop-app-0", 200)
+        assert rig.clock() >= 120
+        await rig.wait(rig.ready, 200)
+
+    rig = play(tmp_path, main)
+    assert len(rig.made()) == 30
+    assert [each.size for each in rig.launches()] == [30, 30, 15, 15]
+
+
 class _Kept(clouds.Before):
     """A driver whose list is asked for when something has changed: a thousand lists of 200 machines are four minutes of parsing."""
 

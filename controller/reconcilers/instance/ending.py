@@ -120,7 +120,7 @@ def _unproved_member(o: Observed, listed: datetime) -> tuple[str, datetime | Non
         return None
     if o.first is First.UNSENT:
         return "the first of its batch is given up before", None
-    if o.first is First.SENT and o.attempt.sent is not Sent.MISMATCH:
+    if o.first is First.SENT and o.attempt.sent not in (Sent.MISMATCH, Sent.DOUBTFUL):
         return "the launch of its batch is on its way", None
     until = observed.settled(o)
     if o.first is First.GONE and (marked := o.instance.metadata.deletion_timestamp) is not None:

@@ -25,6 +25,7 @@ class Sent(Enum):
     NO = "nothing is on its way"
     IN_FLIGHT = "a call is on its way"
     REFUSED = "the cloud refused for good: nothing was made"
+    DOUBTFUL = "the cloud refused, but an earlier call of the launch had no answer and may still be carried out"
     UNKNOWN = "no usable answer: the same call is due again"
     MISMATCH = "the same call cannot be made again: find by tag, then burnt"
     HELD = "nothing was sent: something is missing first"
@@ -55,7 +56,8 @@ class Attempt:
     """The launcher's last word on this Instance.
 
     `at` is when, `machine` what was made and `batch` that of all members, `tries` how often in a row the cloud put the call
-    off, `after` how long it wants to be left alone, or how far the turn is; `fewer` that of a refused batch a smaller one might fit.
+    off, `after` how long it wants to be left alone, or how far the turn is; `fewer` that of a refused batch a smaller one might fit;
+    `unanswered` that a call of this launch had no answer, or was sent by a process before this one.
     """
 
     sent: Sent = Sent.NO
@@ -67,6 +69,7 @@ class Attempt:
     tries: int = 0
     after: timedelta = timedelta(0)
     fewer: bool = True
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,16 +161,14 @@ def _outcome_unknown(o: Observed) -> Plan:
     if _still_denied(o):
         return Plan((), steps.silent())
     launching = steps.waiting(Reason.LAUNCHING, steps.LAUNCHING, launched=False)
+    over = _over(o)
+    if over is not None:
+        return over
     match o.attempt.sent:
         case Sent.IN_FLIGHT:
             # While the same call is tried again, what the last answer was stays said: a status must not flap.
             said = condition(o.instance.status.conditions, "Launched")
             return Plan((), steps.keep(o) if said is not None and said.reason in _TRIED_AGAIN else launching)
-        case Sent.REFUSED:
-            reason = o.attempt.reason or Reason.CLOUD_INVALID
-            return Plan((), steps.lost(reason, o.attempt.message))
-        case Sent.MISMATCH:
-            return _find_by_tag(o)
         case Sent.UNKNOWN:
             if not o.cloud.ready:
                 return Plan((), _unusable(o))
@@ -181,7 +179,7 @@ def _outcome_unknown(o: Observed) -> Plan:
             return Plan((), _paced(o, launched=False), due)
         case Sent.BEHIND if o.cloud.ready and o.now < (due := _turn(o)):
             return Plan((), _behind(o, launched=False), due)
-        case Sent.NO | Sent.HELD | Sent.PACED | Sent.BEHIND:
+        case _:
             if not o.cloud.ready:
                 return Plan((), _unusable(o))
             return Plan((Resend(),), launching)
@@ -189,10 +187,11 @@ def _outcome_unknown(o: Observed) -> Plan:
 
 def _outcome_of_batch_unknown(o: Observed) -> Plan:
     """Its first member sends, and sends again; this one hears what came of it."""
-    if o.attempt.sent is Sent.REFUSED:
-        return Plan((), steps.lost(o.attempt.reason or Reason.CLOUD_INVALID, o.attempt.message))
-    if o.attempt.sent is Sent.MISMATCH or o.first in LEFT_ALONE:
-        return _find_by_tag(o)
+    over = _over(o)
+    if over is not None:
+        return over
+    if o.first in LEFT_ALONE:
+        return _cannot_be_repeated(o)
     if o.attempt.sent in (Sent.UNKNOWN, Sent.BEHIND) and o.attempt.reason is not None:
         return Plan((), steps.waiting(o.attempt.reason, o.attempt.message, launched=False))
     return Plan((), steps.silent())
@@ -209,14 +208,34 @@ def _unusable(o: Observed) -> Stand:
     return steps.waiting(Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: {o.cloud.message}", launched=False)
 
 
-def _find_by_tag(o: Observed) -> Plan:
-    """The call cannot be repeated: whatever it made shows within the settling time, or nothing was made."""
+def _over(o: Observed) -> Plan | None:
+    """The answer after which the launch is never sent again, where there was one."""
+    refused = steps.lost(o.attempt.reason or Reason.CLOUD_INVALID, o.attempt.message)
+    match o.attempt.sent:
+        case Sent.REFUSED:
+            return Plan((), refused)
+        case Sent.DOUBTFUL:
+            # This call made nothing; one before it, that nobody has an answer to, may have or may still.
+            said = f"refused ({o.attempt.message}); an earlier call had no answer, and what it may have made is looked for by tag"
+            return _find_by_tag(o, said, refused)
+        case Sent.MISMATCH:
+            return _cannot_be_repeated(o)
+        case _:
+            return None
+
+
+def _cannot_be_repeated(o: Observed) -> Plan:
+    waited_for = "the launch cannot be repeated; its machine is looked for by tag"
+    return _find_by_tag(o, waited_for, steps.lost(Reason.LAUNCH_LOST, "the launch cannot be repeated and no machine of it appeared"))
+
+
+def _find_by_tag(o: Observed, waited_for: str, burnt: Stand) -> Plan:
+    """Whatever the calls made shows within the settling time, or nothing was made."""
     since = max(each for each in (observed.launch_time(o), o.attempt.at) if each is not None)
     until = since + o.cloud.settle
     if o.sight.listed is not None and o.sight.listed > until:
-        return Plan((), steps.lost(Reason.LAUNCH_LOST, "the launch cannot be repeated and no machine of it appeared"))
-    looked_for = "the launch cannot be repeated; its machine is looked for by tag"
-    return Plan((), steps.waiting(Reason.LAUNCHING, looked_for, launched=False), until)
+        return Plan((), burnt)
+    return Plan((), steps.waiting(Reason.LAUNCHING, waited_for, launched=False), until)
 
 
 def _burnt(o: Observed) -> Stand | None:

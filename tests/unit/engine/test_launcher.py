@@ -152,6 +152,48 @@ def test_a_lost_reply_is_repeated_with_the_same_token_and_makes_one_machine(tmp_
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize(
+    ("before", "sent"),
+    [
+        pytest.param(errors.Throttled("slow"), Sent.REFUSED, id="throttled: an answer"),
+        pytest.param(errors.Denied("no"), Sent.REFUSED, id="denied: an answer"),
+        pytest.param(errors.Transient("reset"), Sent.DOUBTFUL, id="no answer"),
+    ],
+)
+def test_a_refusal_proves_that_nothing_was_made_where_every_call_before_was_answered(
+    tmp_path: Path, before: errors.CloudError, sent: Sent
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.world.fail("create", before)
+        rig.world.fail("create", errors.Throttled("slow"))
+        rig.world.fail("create", errors.NoCapacity("full"))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
+        for _ in range(2):
+            await turns()
+            await rig.launcher.resend(rig.instance(), binding(rig))
+        await turns()
+        attempt = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert (attempt.sent, attempt.reason) == (sent, Reason.NO_CAPACITY)
+
+    run(tmp_path, scenario)
+
+
+def test_a_refusal_proves_nothing_of_the_call_of_an_earlier_process(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.world.fail("create", errors.Throttled("slow"))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
+        await turns()
+        rig.world.fail("create", errors.NoCapacity("full"))
+        again = rig.new_launcher()
+        await again.resend(rig.instance(), binding(rig))
+        await turns()
+        assert again.attempt(rig.instance().metadata.uid).sent is Sent.DOUBTFUL
+
+    run(tmp_path, scenario)
+
+
 def test_with_a_fence_the_recorded_one_is_used_again(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)

@@ -179,6 +179,11 @@ LATE = Sight(listed=NOW + seconds(121))
             Reason.NO_CAPACITY,
             id="refused",
         ),
+        pytest.param(
+            observed(launched(), first=First.SENT, attempt=Attempt(Sent.DOUBTFUL, Reason.NO_CAPACITY, "full", at=NOW)),
+            Reason.LAUNCHING,
+            id="refused, and an earlier call may have made it",
+        ),
         pytest.param(observed(launched(), first=First.LEAVING), Reason.LAUNCHING, id="looked for by tag"),
         pytest.param(observed(launched(), first=First.GONE, sight=LATE, now=NOW + seconds(122)), Reason.LAUNCH_LOST, id="and not found"),
     ],
@@ -204,6 +209,16 @@ def test_a_later_member_hears_and_never_sends(o: Observed, reason: Reason) -> No
         ),
         pytest.param(
             ending(launched(), first=First.SENT, attempt=Attempt(Sent.REFUSED, Reason.NO_CAPACITY, "full", at=NOW)), True, id="refused"
+        ),
+        pytest.param(
+            ending(launched(), first=First.SENT, attempt=Attempt(Sent.DOUBTFUL, Reason.NO_CAPACITY, "full", at=NOW)),
+            False,
+            id="refused, and an earlier call may have made it",
+        ),
+        pytest.param(
+            ending(launched(), first=First.SENT, attempt=Attempt(Sent.DOUBTFUL, Reason.NO_CAPACITY, "full", at=NOW), sight=LATE),
+            True,
+            id="refused, and an earlier call made nothing",
         ),
         pytest.param(ending(launched(), first=First.LEAVING), False, id="its first goes: what was sent may show"),
         pytest.param(ending(launched(), first=First.LEAVING, sight=LATE, now=NOW + seconds(122)), True, id="and has not"),

@@ -91,6 +91,20 @@ NEW = observed()
         pytest.param(
             observed(launched(), attempt=Attempt(Sent.REFUSED, Reason.NO_CAPACITY, "full", at=NOW)), (), Reason.NO_CAPACITY, id="refused"
         ),
+        pytest.param(
+            observed(launched(), attempt=Attempt(Sent.DOUBTFUL, Reason.NO_CAPACITY, "full", at=NOW)),
+            (),
+            Reason.LAUNCHING,
+            id="refused, and an earlier call may have made it",
+        ),
+        pytest.param(
+            observed(
+                launched(), attempt=Attempt(Sent.DOUBTFUL, Reason.NO_CAPACITY, "full", at=NOW), sight=Sight(listed=NOW + seconds(121))
+            ),
+            (),
+            Reason.NO_CAPACITY,
+            id="refused, and an earlier call made nothing",
+        ),
         pytest.param(observed(launched(), attempt=Attempt(Sent.MISMATCH, at=NOW)), (), Reason.LAUNCHING, id="looked for by tag"),
         pytest.param(
             observed(launched(), attempt=Attempt(Sent.MISMATCH, at=NOW), sight=Sight(listed=NOW + seconds(121))),
