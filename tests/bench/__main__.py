@@ -36,8 +36,9 @@ QUIET = {"just up": 5.0, "quiet for 15 min": 900.0}
 REACTIONS = 20
 #: Instances on a real API server.
 KUBERNETES = (100, 1000)
-#: Machines on EC2, and whether they are alike.
-FLEETS = ((100, True), (100, False), (1000, True), (1000, False))
+#: Of what is brought up on EC2 the shape and how many seeds; fleets there by their machines, whether they are alike, and runs.
+ON_EC2 = (shapes.layers(10, 10), 3)
+FLEETS = ((100, True, 3), (100, False, 3), (1000, True, 1), (1000, False, 1))
 
 T = TypeVar("T")
 Step = tuple[str, Callable[[], None]]
@@ -63,15 +64,18 @@ class Bench:
             for how, bounds in HEALTH.items():
                 title = f"{shape.title}, {how}"
                 found += [(f"makespan: {title}", self._makespan(title, shape, seed, bounds)) for seed in range(seeds)]
+        shape, seeds = ON_EC2
+        title = f"{shape.title}, {ec2.ON_EC2}"
+        found += [(f"makespan: {title}", self._makespan_on_ec2(title, shape, seed)) for seed in range(seeds)]
         for services, replicas, runs in SCALES:
             title = shapes.flat(services, replicas).title
             found += [(f"scale: {title}", self._scale(title, services, replicas))] * runs
         found.append(("idle: 1000 Instances", lambda: self.idle.append(_child(idle.Idle, "idle", 1, 1000))))
         for title, seconds in QUIET.items():
             found += [(f"reaction: {title}", self._reaction(title, seed, seconds)) for seed in range(REACTIONS)]
-        for number, alike in FLEETS:
-            found.append((f"ec2: {number} {'alike' if alike else 'different'}", self._ec2(number, alike)))
-        for number, alike in FLEETS[:3]:
+        for number, alike, runs in FLEETS:
+            found += [(f"ec2: {number} {'alike' if alike else 'different'}", self._ec2(number, alike))] * runs
+        for number, alike, _ in FLEETS:
             found.append((f"ec2 on Kubernetes: {number} {'alike' if alike else 'different'}", self._ec2_kubernetes(number, alike)))
         for number in KUBERNETES:
             found.append((f"kubernetes: {number} Instances", self._kubernetes(number)))
@@ -84,6 +88,9 @@ class Bench:
 
     def _makespan(self, title: str, shape: shapes.Shape, seed: int, bounds: tuple[float, float]) -> Callable[[], None]:
         return lambda: self.makespans.setdefault(title, []).append(makespan.measure(shape, seed, bounds))
+
+    def _makespan_on_ec2(self, title: str, shape: shapes.Shape, seed: int) -> Callable[[], None]:
+        return lambda: self.makespans.setdefault(title, []).append(ec2.makespan(shape, seed))
 
     def _scale(self, title: str, services: int, replicas: int) -> Callable[[], None]:
         return lambda: self.scales.setdefault(title, []).append(_child(scale.Scale, "scale", services, replicas))

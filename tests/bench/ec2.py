@@ -20,7 +20,7 @@ from controller.engine import metrics
 from controller.ports import Key, MachineId
 from tests.bench import scale, shapes
 from tests.bench.counting import CountingStore
-from tests.bench.makespan import BOOT_SECONDS
+from tests.bench.makespan import BOOT_SECONDS, Makespan, bring_up
 from tests.bench.shapes import NAME, Shape
 from tests.simulated import loop, on_ec2
 from tests.simulated.ec2 import LightEc2, serve
@@ -37,6 +37,10 @@ TERMINATING_SECONDS = 30.0
 #: EC2's published buckets (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html): requests of RunInstances.
 _RUN_CAPACITY, _RUN_PER_SECOND = 5.0, 2.0
 _LIMIT_SECONDS = 7200.0
+#: How many machines are lost in each way, one after the other.
+_LOSSES = 3
+#: How the title of what is brought up here ends.
+ON_EC2 = "on EC2"
 _READING = ("Describe", "Get")
 _ALIKE = "#cloud-config\nwrite_files:\n- {path: /etc/name, content: alike}\n"
 
@@ -79,10 +83,10 @@ class Fleet:
     down: Stretch
     rss_before: float
     rss_after: float
-    #: Seconds from the loss of one to its condition and to the call for another: as terminated, as stopped, as merely absent.
-    lost: tuple[float, float]
-    stopped: tuple[float, float]
-    absent: tuple[float, float]
+    #: Seconds from each loss to its condition and to the call for another: of those terminated, stopped, merely absent.
+    lost: list[tuple[float, float]]
+    stopped: list[tuple[float, float]]
+    absent: list[tuple[float, float]]
 
     @property
     def bound(self) -> float:
@@ -96,8 +100,14 @@ def measure(number: int, alike: int) -> dict[str, Any]:
         return asdict(loop.run(_Bench(system, shapes.flat(1, number), alike=bool(alike)).run(), clock=system.clock))
 
 
+def makespan(shape: Shape, seed: int) -> Makespan:
+    """Bring the shape up once, each machine by a launch of its own."""
+    with tempfile.TemporaryDirectory() as directory, standing(Path(directory), seed) as system:
+        return loop.run(bring_up(shape, system), clock=system.clock)
+
+
 @contextmanager
-def standing(directory: Path) -> Generator[System]:
+def standing(directory: Path, seed: int = 0) -> Generator[System]:
     """A system on a light EC2 as EC2 publishes itself."""
     settings = Settings(
         boot_seconds=lambda rng: rng.uniform(*BOOT_SECONDS),
@@ -106,7 +116,7 @@ def standing(directory: Path) -> Generator[System]:
         lag_seconds=2.0,
     )
     clock = Clock()
-    light = LightEc2(World(clock, settings=settings))
+    light = LightEc2(World(clock, seed=seed, settings=settings))
     light.behaviour.throttles = True
     system = System(directory / "state.db", clock)
     with serve(light) as endpoint:
@@ -155,9 +165,9 @@ class _Bench:
         begun = self._begin()
         await asyncio.sleep(IDLE_SECONDS)
         idle = self._since(begun)
-        lost = await self._lose(system.world.kill)
-        stopped = await self._lose(system.world.stop)
-        absent = await self._lose(system.world.forget)
+        lost = [await self._lose(system.world.kill) for _ in range(_LOSSES)]
+        stopped = [await self._lose(system.world.stop) for _ in range(_LOSSES)]
+        absent = [await self._lose(system.world.forget) for _ in range(_LOSSES)]
         await system.crash()
         system.start()
         begun = self._begin()
@@ -252,4 +262,15 @@ def _throttled(system: System) -> int:
     return sum(1 for each in system.world.ledger if each.outcome == "RequestLimitExceeded")
 
 
-__all__ = ["IDLE_SECONDS", "QUIET_SECONDS", "TERMINATING_SECONDS", "Fleet", "Stretch", "documents", "measure", "standing"]
+__all__ = [
+    "IDLE_SECONDS",
+    "ON_EC2",
+    "QUIET_SECONDS",
+    "TERMINATING_SECONDS",
+    "Fleet",
+    "Stretch",
+    "documents",
+    "makespan",
+    "measure",
+    "standing",
+]

@@ -1,7 +1,8 @@
-"""A figure and a section of the report. Pure data."""
+"""A figure and a section of the report, and how a figure is worded. Pure."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,3 +26,18 @@ class Section:
     picture: str = ""
     #: What stands in the way where a goal is missed.
     misses: str = ""
+
+
+def spread(values: Sequence[float], unit: str = "", digits: int = 1, of: str = "runs") -> str:
+    """The median, and how far the values reach, which is the noise; `of` says of how many what there is."""
+    least, middle, most = (f"{each:.{digits}f}" for each in (min(values), statistics.median(values), max(values)))
+    if len(values) == 1:
+        return middle + unit
+    reach = "" if least == most else f"{least} to {most}, "
+    return f"{middle}{unit} ({reach}{len(values)} {of})"
+
+
+def at_most(what: str, values: Sequence[float], goal: float | None, digits: int, of: str = "runs") -> Figure:
+    """A figure whose goal, where there is one, is held against the worst value."""
+    said = spread(values, digits=digits, of=of)
+    return Figure(what, said) if goal is None else Figure(what, said, f"≤ {goal:g}", max(values) <= goal)

@@ -84,17 +84,18 @@ def measure(shape: Shape, seed: int, health_seconds: tuple[float, float]) -> Mak
     settings = Settings(boot_seconds=lambda rng: rng.uniform(*BOOT_SECONDS), health_seconds=lambda rng: rng.uniform(*health_seconds))
     with tempfile.TemporaryDirectory() as directory:
         clock = Clock()
-        return loop.run(_measure(shape, System(Path(directory) / "state.db", clock, settings, seed)), clock=clock)
+        return loop.run(bring_up(shape, System(Path(directory) / "state.db", clock, settings, seed)), clock=clock)
 
 
-async def _measure(shape: Shape, system: System) -> Makespan:
+async def bring_up(shape: Shape, system: System) -> Makespan:
+    """Bring the shape up once on that system, which was not started yet."""
     system.start()
     times = Times(system.clock)
     system.engine.objects.listen(times)
     # The documents come while the process is up, at no particular moment of its second.
     await asyncio.sleep(5.0 + system.world.random.random())
     applied = system.clock()
-    for document in shapes.documents(shape):
+    for document in system.documents(shapes.documents(shape)):
         await put(system.store, document)
     await asyncio.wait_for(times.ready.wait(), _LIMIT_SECONDS)
     found = _evaluate(shape, system, times, applied)
@@ -126,4 +127,4 @@ def _hop(before: str, after: str, times: Times, served: float, made: float) -> S
     return [end - begin for begin, end in itertools.pairwise(moments)]
 
 
-__all__ = ["BOOT_SECONDS", "STEPS", "Makespan", "measure"]
+__all__ = ["BOOT_SECONDS", "STEPS", "Makespan", "bring_up", "measure"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.bench import report_ec2, report_kubernetes
-from tests.bench.ec2 import Fleet
+from tests.bench.ec2 import ON_EC2, Fleet
 from tests.bench.ec2_kubernetes import Writes
-from tests.bench.figures import Figure, Section
+from tests.bench.figures import Figure, Section, at_most, spread
 from tests.bench.idle import QUIET_SECONDS, Idle, Quiet
 from tests.bench.kubernetes import Kubernetes
 from tests.bench.local import Local
@@ -18,8 +18,8 @@ from tests.bench.makespan import BOOT_SECONDS, STEPS, Makespan
 from tests.bench.reaction import Reaction
 from tests.bench.scale import Cost, Scale
 
-#: The goals (issue 5, "Figures").
-RATIO_GOAL = 1.10
+#: The goals (issue 5, "Figures"; issue 7 of EC2).
+RATIO_GOAL, RATIO_ON_EC2_GOAL = 1.10, 1.15
 HEAL_GOAL_SECONDS = 25.0
 #: The slowest pace of lists is one in 12.5 s, 288 an hour.
 LISTS_GOAL = 300
@@ -74,25 +74,20 @@ def _goal(row: Figure) -> str:
     return row.goal if row.met is None else f"{row.goal}: {'met' if row.met else '**missed**'}"
 
 
-def spread(values: Sequence[float], unit: str = "", digits: int = 1) -> str:
-    """The median, and how far the values reach, which is the noise."""
-    middle = f"{statistics.median(values):.{digits}f}{unit}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f}, {len(values)} runs)"
-
-
 # --- makespan
 def _makespan(results: Results) -> Section:
     figures: list[Figure] = []
     for title, runs in results.makespans.items():
-        ratios = [each.ratio for each in runs]
-        figures.append(Figure(title, spread(ratios, digits=3), f"≤ {RATIO_GOAL:.2f}", max(ratios) <= RATIO_GOAL))
+        goal = RATIO_ON_EC2_GOAL if title.endswith(ON_EC2) else RATIO_GOAL
+        figures.append(at_most(title, [each.ratio for each in runs], goal, 3))
         figures.append(Figure("… seconds lost at each hop of the path", _lost(runs)))
     low, high = BOOT_SECONDS
     how = (
         "Virtual time on the simulated cloud. Makespan (documents applied → Infrastructure Ready) ÷ the longest path through the graph of"
         " each machine's own time from its creation until it serves, as the cloud's truth has it. Boots are drawn uniformly from"
         f" {low:.0f} to {high:.0f} s; a probe a second until the first success. Each run has a seed of its own; the goal is held against"
-        " the worst."
+        f" the worst. What is {ON_EC2} is on the light EC2 below, with its lag of 2 s and its buckets: five launches at once, then two a"
+        " second."
     )
     return Section("Makespan", how, figures)
 
@@ -224,4 +219,4 @@ def as_json(found: Sequence[Section]) -> list[dict[str, Any]]:
     ]
 
 
-__all__ = ["Figure", "Results", "Section", "as_json", "markdown", "missed", "sections", "spread"]
+__all__ = ["Figure", "Results", "Section", "as_json", "markdown", "missed", "sections"]

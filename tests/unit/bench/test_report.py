@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.bench import report, report_ec2
+from tests.bench import figures, report, report_ec2
 from tests.bench.__main__ import FLEETS
 from tests.bench.ec2 import Fleet, Stretch
 from tests.bench.ec2_kubernetes import Writes
@@ -40,7 +40,7 @@ def fleet(alike: bool) -> Fleet:
     still = Stretch({}, 60, 0, 0, 0, 0, 1.0, 10.0)
     down = Stretch({"TerminateInstances": 1}, 20, 0, 0, 300, 200, 2.0, 40.0)
     up_and_ready = [(20.0, 50), (60.0, 100)]
-    lost, absent = (3.0, 4.0), (20.0, 50.0)
+    lost, absent = [(3.0, 4.0), (2.0, 2.0)], [(20.0, 50.0)]
     return Fleet(100, alike, up, 55.0, 0.0 if alike else 50.0, up_and_ready, still, still, down, 80.0, 120.0, lost, lost, absent)
 
 
@@ -74,6 +74,16 @@ def test_nothing_is_missed_where_all_goals_are_met() -> None:
             replace(GOOD, makespans={"chain": [*GOOD.makespans["chain"], Makespan(111.0, 100.0, 9, 0.0, (0.0,) * 5, 0.0)]}),
             ["chain"],
             id="one slow run of two",
+        ),
+        pytest.param(
+            replace(GOOD, makespans={"layers, on EC2": [Makespan(114.0, 100.0, 9, 0.0, (0.0,) * 5, 0.0)]}),
+            [],
+            id="on EC2 the goal is another",
+        ),
+        pytest.param(
+            replace(GOOD, makespans={"layers, on EC2": [Makespan(116.0, 100.0, 9, 0.0, (0.0,) * 5, 0.0)]}),
+            ["layers, on EC2"],
+            id="slow on EC2",
         ),
         pytest.param(replace(GOOD, idle=replace(GOOD.idle, hour=replace(STILL, writes=1))), ["hour: writes and events"], id="a write"),
         pytest.param(replace(GOOD, idle=replace(GOOD.idle, hour=replace(STILL, events=1))), ["hour: writes and events"], id="an event"),
@@ -115,8 +125,9 @@ def test_the_page_says_what_was_missed() -> None:
 
 
 def test_a_spread_names_the_noise() -> None:
-    assert report.spread([3.0, 1.0, 2.0]) == "2.0 (1.0 to 3.0, 3 runs)"
-    assert report.spread([1.0], " s") == "1.0 s"
+    assert figures.spread([3.0, 1.0, 2.0]) == "2.0 (1.0 to 3.0, 3 runs)"
+    assert figures.spread([1.0], " s") == "1.0 s"
+    assert figures.spread([0.0, 0.0], digits=0, of="losses") == "0 (2 losses)"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +136,7 @@ def test_a_spread_names_the_noise() -> None:
         pytest.param(True, {"calls": {"RunInstances": 3}}, ["100 alike: mutating calls a machine, created → Ready"], id="calls"),
         pytest.param(True, {"lists": 60}, ["100 alike: reads a machine, created → Ready"], id="reads"),
         pytest.param(True, {"described": 20}, ["100 alike: reads a machine, created → Ready"], id="questions by id"),
-        pytest.param(True, {"throttled": 1}, ["100 alike: throttled calls, CreateTags"], id="throttled"),
+        pytest.param(True, {"throttled": 1}, ["100 alike: throttled calls and CreateTags"], id="throttled"),
         pytest.param(False, {"calls": {"RunInstances": 100, "CreateTags": 1}}, ["mutating", "CreateTags"], id="tags"),
         pytest.param(True, {"seconds": 90.0}, ["makespan", "beyond the slowest"], id="slow"),
     ],
@@ -140,16 +151,21 @@ def test_a_fleet_that_costs_too_much_is_told(alike: bool, change: dict[str, obje
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param({"lost": (21.0, 22.0)}, "100 alike: one terminated → condition, s", id="noticed late"),
-        pytest.param({"lost": (3.0, 26.0)}, "100 alike: one terminated → call for another, s", id="replaced late"),
-        pytest.param({"stopped": (21.0, 22.0)}, "100 alike: one stopped → condition, s", id="noticed late that it is stopped"),
-        pytest.param({"stopped": (3.0, 26.0)}, "100 alike: one stopped → call for another, s", id="a stopped one replaced late"),
-        pytest.param({"absent": (61.0, 3.0)}, "100 alike: one merely absent → call for another, s", id="missed late"),
+        pytest.param({"lost": [(3.0, 4.0), (21.0, 22.0)]}, "100 alike: one terminated → condition, s", id="noticed late"),
+        pytest.param({"lost": [(3.0, 4.0), (3.0, 26.0)]}, "100 alike: one terminated → call for another, s", id="replaced late"),
+        pytest.param(
+            {"stopped": [(3.0, 4.0), (21.0, 22.0)]}, "100 alike: one stopped → condition, s", id="noticed late that it is stopped"
+        ),
+        pytest.param(
+            {"stopped": [(3.0, 4.0), (3.0, 26.0)]}, "100 alike: one stopped → call for another, s", id="a stopped one replaced late"
+        ),
+        pytest.param({"absent": [(61.0, 3.0)]}, "100 alike: one merely absent → call for another, s", id="missed late"),
     ],
 )
-def test_a_loss_that_is_seen_late_is_told(change: dict[str, tuple[float, float]], expected: str) -> None:
+def test_a_loss_that_is_seen_late_is_told(change: dict[str, list[tuple[float, float]]], expected: str) -> None:
     worse = replace(fleet(True), **change)  # pyright: ignore[reportArgumentType] -- fields of each row
     assert missed(replace(GOOD, ec2=[worse])) == [expected]
+    assert missed(replace(GOOD, ec2=[worse, fleet(True)])) == [expected], "the worst of the runs of a fleet counts"
 
 
 @pytest.mark.parametrize(
@@ -172,5 +188,5 @@ def test_the_picture_has_a_line_for_each_fleet() -> None:
     drawn = report_ec2.picture(GOOD.ec2)
     assert drawn.count("<polyline") == 3, "two fleets, and the bound of the one"
     assert 'viewBox="0 0 720 320"' in drawn
-    of_all = report_ec2.picture([fleet(alike == 1) for _, alike in FLEETS])
+    of_all = report_ec2.picture([replace(fleet(alike), instances=number) for number, alike, runs in FLEETS for _ in range(runs)])
     assert of_all.count(", Ready</text>") == len(FLEETS)
