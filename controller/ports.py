@@ -219,10 +219,12 @@ class CloudDriver(Protocol):
     settle_seconds: float
     #: The most bytes of user data the cloud takes.
     user_data_limit_bytes: int
-    #: The most alike machines that one request may ask for.
-    most_per_call: int
     #: The cloud's published rates, by "create", "delete", "prepare", "close" and "read"; what has none is not paced.
     limits: Mapping[str, tuple[Limit, ...]]
+
+    def most_per_call(self, spec: Mapping[str, Any]) -> int:
+        """The most alike machines of this spec, as `resolve` gave it, that one request may ask for. Asks nobody."""
+        ...
 
     def identity(self) -> Account:
         """Raises Denied, Transient."""

@@ -37,8 +37,8 @@ TERMINATING_SECONDS = 30.0
 #: EC2's published buckets (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html): requests of RunInstances.
 _RUN_CAPACITY, _RUN_PER_SECOND = 5.0, 2.0
 _LIMIT_SECONDS = 7200.0
-#: How many machines are lost in each way, one after the other.
-_LOSSES = 3
+#: How many machines are lost in each way, one after the other: of a few, and of many, as half an hour of these takes minutes.
+_LOSSES, _LOSSES_OF_MANY = 3, 1
 #: How the title of what is brought up here ends.
 ON_EC2 = "on EC2"
 _READING = ("Describe", "Get")
@@ -165,9 +165,10 @@ class _Bench:
         begun = self._begin()
         await asyncio.sleep(IDLE_SECONDS)
         idle = self._since(begun)
-        lost = [await self._lose(system.world.kill) for _ in range(_LOSSES)]
-        stopped = [await self._lose(system.world.stop) for _ in range(_LOSSES)]
-        absent = [await self._lose(system.world.forget) for _ in range(_LOSSES)]
+        losses = range(_LOSSES if self._shape.machines <= 100 else _LOSSES_OF_MANY)
+        lost = [await self._lose(system.world.kill) for _ in losses]
+        stopped = [await self._lose(system.world.stop) for _ in losses]
+        absent = [await self._lose(system.world.forget) for _ in losses]
         await system.crash()
         system.start()
         begun = self._begin()

@@ -38,8 +38,9 @@ def section(runs: Sequence[Fleet], writes: Sequence[Writes]) -> Section:
         " machines in 20 to 60 s, in virtual time. A list counts once whatever its pages. CPU is of the controller's thread, boto3"
         " included; memory is of the whole process and includes the light EC2 and its machines. The bound of different machines is what"
         " EC2's bucket of launch requests lets through (5 at once, then 2 a second); of alike ones there is none, as one call makes a"
-        " hundred. Goals are held against the worst of the runs; of what is lost each run has three of a kind, at random moments. What is"
-        " written to Kubernetes is counted in the audit log of a real API server, roll-ups shared out, Events apart."
+        " hundred. Goals are held against the worst of the runs; each run of 100 loses three machines in each way, of 1,000 one, at"
+        " random moments. Health is the simulated cloud's word: no probe is in the CPU. What is written to Kubernetes is counted in the"
+        " audit log of a real API server, roll-ups shared out, Events apart; no Lease is held."
     )
     fleets = [list(each) for _, each in itertools.groupby(runs, _name)]
     rows = [row for each in fleets for row in (*_up(each), *_standing(each), *_lost(each), *_down(each))]

@@ -186,9 +186,11 @@ class FaultyDriver:
     def __init__(self, driver: CloudDriver, gate: Gate) -> None:
         self._driver, self._gate = driver, gate
         self.settle_seconds = driver.settle_seconds
-        self.most_per_call = driver.most_per_call
         self.limits = driver.limits
         self.user_data_limit_bytes = driver.user_data_limit_bytes
+
+    def most_per_call(self, spec: Mapping[str, Any]) -> int:
+        return self._driver.most_per_call(spec)
 
     def identity(self) -> Account:
         return self._gate.blocking("cloud.identity", self._driver.identity)

@@ -18,7 +18,7 @@ from tests.crash.sites import Trace
 from tests.simulated import loop, on_ec2, on_kubernetes
 from tests.simulated.ec2 import LightEc2, serve
 from tests.simulated.harness import CONTROLLER, System
-from tests.simulated.world import Settings, World
+from tests.simulated.world import NEVER, Settings, SimulatedMachine, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,20 @@ def _wrong(scenario: Scenario, system: System) -> list[str]:
 
 
 def _out_of_order(system: System) -> list[str]:
-    """No machine was made before one of each service it depends on was healthy."""
+    """No machine was made before one of each service it depends on was healthy; where all have gone, none before its dependents."""
     found: list[str] = []
-    machines = list(system.world.machines.values())
+    gone = not system.world.live()
     for service, needs in (("app", "db"), ("web", "app")):
-        first = min((each.created for each in machines if each.tags["occopus.io/service"] == service), default=None)
-        healthy = min((each.healthy for each in machines if each.tags["occopus.io/service"] == needs), default=None)
+        dependents, needed = _machines(system, service), _machines(system, needs)
+        first = min((each.created for each in dependents), default=None)
+        healthy = min((each.healthy for each in needed), default=None)
         if first is not None and (healthy is None or first < healthy):
             found.append(f"{service} was made at {first}, before {needs} was healthy at {healthy}")
+        last, ending = max((each.ended for each in dependents), default=0.0), min((each.ending for each in needed), default=NEVER)
+        if gone and last > ending:
+            found.append(f"{needs} began to end at {ending}, before {service} had ended at {last}")
     return found
+
+
+def _machines(system: System, service: str) -> list[SimulatedMachine]:
+    return [each for each in system.world.machines.values() if each.tags["occopus.io/service"] == service]

@@ -30,6 +30,8 @@ _BOTH = (Mode.CRASH_AFTER, Mode.LOST_REPLY)
 #: By where the scenarios are played.
 MODES = {"token": (Mode.CRASH_BEFORE, *_BOTH), "fence": _BOTH, "kubernetes": (Mode.CRASH_AFTER,), "ec2": ()}
 SELDOM_MODES = {"token": _BOTH, "fence": (), "kubernetes": (), "ec2": ()}
+#: Where the objects are on an API server.
+ON_KUBERNETES = ("kubernetes", "both")
 #: Not played on Kubernetes, and why.
 NOT_ON_KUBERNETES = {
     "forced-away": "waits for the garbage collector, which works in real time; beside a real operator: tests/cluster/test_restore_ec2.py",
@@ -38,11 +40,12 @@ NOT_ON_KUBERNETES = {
 
 def place(where: str, path: Path, cluster: Cluster | None = None) -> Place:
     """Both clouds lag. One is as EC2: alike machines by one call, whose token is closed by time alone. The other is as Nova: machines
-    singly, each with a fence that is made first and removed. `kubernetes` is the first with its objects on the API server.
+    singly, each with a fence that is made first and removed. `kubernetes` is the first with its objects on the API server, and
+    `both` is EC2 with them there.
     """
     fence = where == "fence"
     settings = Settings(lag_seconds=2.0, settle_seconds=30.0, fences=fence, closes=fence, most_per_call=1 if fence else 100)
-    return Place(path, settings, ec2=where == "ec2", cluster=cluster if where == "kubernetes" else None)
+    return Place(path, settings, ec2=where in ("ec2", "both"), cluster=cluster if where in ON_KUBERNETES else None)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def at(memory: Path, request: pytest.FixtureRequest) -> At:
     """The place of a row; the API server is started by the first row that is played there."""
 
     def found(where: str) -> Place:
-        return place(where, memory, request.getfixturevalue("cluster") if where == "kubernetes" else None)
+        return place(where, memory, request.getfixturevalue("cluster") if where in ON_KUBERNETES else None)
 
     return found
 
@@ -113,13 +116,17 @@ def test_every_call(scenario: Scenario, where: str, mode: Mode, part: int, at: A
     wrong: dict[str, list[str]] = {}
     # A run beside a real API server takes a second.
     step = PARTS if where != "kubernetes" or ALL else 3 * PARTS
-    for number in _points(free, mode)[part::step]:
+    points = _points(free, mode)[part::step]
+    unmet: list[int] = []
+    for number in points:
         outcome, found = _run(scenario, at(where), Fault(mode, number, ALL), free)
-        # Reads depend on time, and time on what happened before; so do the last roll-ups, which may come together.
-        assert outcome.hit or ALL or number >= len(free.calls) - 3, f"call {number} was not met"
+        if not outcome.hit:
+            unmet.append(number)
         if found:
             wrong[f"{number} {outcome.hit}"] = found
     assert not wrong
+    # The last roll-ups may come together. Reads depend on time, and time on what happened before.
+    assert [each for each in unmet if each < len(free.calls) - 3] == [] or (ALL and len(unmet) <= len(points) // 20), unmet
 
 
 def _of_the_cloud(free: Outcome, mode: Mode) -> set[int]:
@@ -130,20 +137,18 @@ def _of_the_cloud(free: Outcome, mode: Mode) -> set[int]:
     return sent | {number for number, call in enumerate(free.calls) if call == "cloud.close"}
 
 
+def _short_row(name: str, where: str, mode: Mode = Mode.CRASH_AFTER, *marks: pytest.MarkDecorator) -> object:
+    return pytest.param(name, where, mode, id=f"{name}-{where}-{mode.name.lower()}", marks=marks)
+
+
 @pytest.mark.parametrize(
     ("name", "where", "mode"),
     [
-        pytest.param(name, where, mode, id=f"{name}-{where}-{mode.name.lower()}")
-        for name, where, mode in (
-            ("create", "ec2", Mode.CRASH_AFTER),
-            ("create", "ec2", Mode.CRASH_BEFORE),
-            ("create", "ec2", Mode.LOST_REPLY),
-            ("scale-out-many", "ec2", Mode.CRASH_AFTER),
-            ("scale-in", "ec2", Mode.CRASH_AFTER),
-            ("heal", "ec2", Mode.CRASH_AFTER),
-            ("delete", "ec2", Mode.CRASH_AFTER),
-            ("create", "kubernetes", Mode.CRASH_AFTER),
-        )
+        *(_short_row("create", "ec2", mode) for mode in (Mode.CRASH_AFTER, Mode.CRASH_BEFORE, Mode.LOST_REPLY)),
+        *(_short_row(name, "ec2") for name in ("scale-out-many", "scale-in", "heal", "delete")),
+        _short_row("create", "kubernetes"),
+        _short_row("create", "both"),
+        *(_short_row(name, "both", Mode.CRASH_AFTER, pytest.mark.long) for name in ("scale-out-many", "scale-in", "heal", "delete")),
     ],
 )
 def test_every_machine_elsewhere(name: str, where: str, mode: Mode, at: At) -> None:
@@ -155,6 +160,8 @@ def test_every_machine_elsewhere(name: str, where: str, mode: Mode, at: At) -> N
     for number in numbers:
         outcome, wrong = _run(SCENARIOS[name], at(where), Fault(mode, number, ALL), free)
         assert not wrong, f"{number} {outcome.hit}"
+        # Events of one moment come from an API server in any order.
+        assert outcome.hit == free.calls[number] or (where in ON_KUBERNETES and outcome.hit), f"{number} was not met"
 
 
 def test_every_launch_while_a_batch_is_halved(at: At) -> None:

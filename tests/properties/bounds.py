@@ -19,7 +19,7 @@ _SCALES = {"db": (1, 1), "app": (2, 5), "web": (1, 1)}
 
 @dataclass(slots=True)
 class Asked:
-    """What users asked for: of each service the most machines ever wanted, and how many may go: taken away, or come late."""
+    """What users asked for: of each service the most machines ever wanted, and how many they took away."""
 
     most: dict[str, int] = field(default_factory=lambda: {service: least for service, (least, _) in _SCALES.items()})
     taken: Counter[str] = field(default_factory=Counter[str])
@@ -27,10 +27,6 @@ class Asked:
     def take(self, service: str) -> None:
         """An Instance was deleted."""
         self.taken[service] += 1
-
-    def lose(self, times: int = 1) -> None:
-        """Launches may come late: where the same call was refused meanwhile, what each makes is one more batch, of any service."""
-        self.taken.update({service: times * most for service, (_, most) in _SCALES.items()})
 
     def scale(self, service: str, before: int, replicas: int) -> None:
         """`replicas` of its group was changed."""

@@ -84,8 +84,6 @@ def _scale(number: int) -> Deed:
 def _fail(action: str, error: errors.CloudError, times: int, after: bool) -> Deed:
     async def deed(rig: Rig, asked: Asked) -> None:
         rig.world.fail(action, error, times=times, after=after)
-        if action == "create" and after:
-            asked.lose(times)
 
     return deed
 
@@ -141,8 +139,6 @@ def _stray(action: str, seconds: int, lost: bool) -> Deed:
 
     async def deed(rig: Rig, asked: Asked) -> None:
         rig.stray(action, seconds, lost=lost)
-        if action == "create":
-            asked.lose()
 
     return deed
 
@@ -163,6 +159,8 @@ async def _crash(rig: Rig, asked: Asked) -> None:
 ERRORS = (errors.Transient("no answer"), errors.Throttled("slow down"), errors.Denied("not now"))
 WHICH = st.integers(0, 9)
 APP = Key("InstanceGroup", "default", "shop-app")
+#: What depends on what.
+EDGES = (("app", "db"), ("web", "app"))
 LOST = st.builds(_fail, st.sampled_from(("create", "delete", "prepare", "close")), st.just(ERRORS[0]), st.integers(1, 3), st.booleans())
 REFUSED = st.builds(
     _fail, st.sampled_from(("create", "delete", "list", "describe")), st.sampled_from(ERRORS), st.integers(1, 3), st.just(False)
@@ -210,9 +208,11 @@ async def _live_through(rig: Rig, story: list[tuple[float, Deed]], seed: int) ->
     await rig.wait(lambda: rig.ready() and _as_wanted(rig), 7200)
     _in_order(rig)
     bounds.judge(rig, asked)
+    since = rig.clock()
     await rig.delete("Infrastructure", "shop")
     await rig.wait(rig.gone, 1200)
     assert rig.world.live() == []
+    _against_the_edges(rig, since)
 
 
 def _as_wanted(rig: Rig) -> bool:
@@ -224,6 +224,14 @@ def _as_wanted(rig: Rig) -> bool:
 
 def _in_order(rig: Rig) -> None:
     """No machine was made before one of each service it depends on was healthy."""
-    for service, needs in (("app", "db"), ("web", "app")):
+    for service, needs in EDGES:
         first = min(each.created for each in rig.made(service))
         assert any(each.healthy <= first for each in rig.made(needs))
+
+
+def _against_the_edges(rig: Rig, since: float) -> None:
+    """Since then no machine began to end before those of each service that depends on it had ended."""
+    for service, needs in EDGES:
+        last = max((each.ended for each in rig.made(service)), default=0.0)
+        first = min((each.ending for each in rig.made(needs) if each.ending >= since), default=last)
+        assert last <= first, f"{needs} began to end at {first}, before {service} had ended at {last}"

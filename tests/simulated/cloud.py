@@ -67,12 +67,14 @@ class SimulatedCloud:
         self._controller_id = controller_id
         self.settle_seconds: float = world.settings.settle_seconds
         self.user_data_limit_bytes: int = world.settings.user_data_limit_bytes
-        self.most_per_call: int = world.settings.most_per_call
         self.limits: Mapping[str, tuple[Limit, ...]] = world.settings.limits
 
     @property
     def _settings(self) -> Settings:
         return self._world.settings
+
+    def most_per_call(self, spec: Mapping[str, Any]) -> int:
+        return self._settings.most_per_call
 
     @property
     def _account(self) -> tuple[str, str]:

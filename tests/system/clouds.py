@@ -37,9 +37,11 @@ class Before:
         self._driver = driver
         self._do = do
         self.settle_seconds: float = driver.settle_seconds
-        self.most_per_call = driver.most_per_call
         self.limits = driver.limits
         self.user_data_limit_bytes: int = driver.user_data_limit_bytes
+
+    def most_per_call(self, spec: Mapping[str, Any]) -> int:
+        return self._driver.most_per_call(spec)
 
     def identity(self) -> Account:
         self._do("identity")

@@ -46,11 +46,13 @@ _PAGE = 200
 #: Ids of one answer that has no pages: "You cannot specify this parameter and the instance IDs parameter in the same request"
 #: (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html, of MaxResults).
 _ASKED_AT_ONCE = 100
-#: EC2 takes 1,000, advises fewer, and ends none of them where it refuses one
+#: EC2 takes 1,000, advises fewer, and ends none of them, or none of the same zone, where it refuses one
 #: (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html).
 _ENDED_AT_ONCE = 100
 #: So many calls at most to end the machines of one chunk, where EC2 refuses some of them. To find one by halves takes 14.
 _END_TRIES = 20
+#: A machine whose end was refused so lately is asked for apart from the others, which it would hold back.
+_REFUSED_SECONDS = 600.0
 #: A read that failed within this time (a connection that had been closed) is made once more.
 _READ_AGAIN_SECONDS = 1.0
 #: A machine that was shown with this controller's id so lately is ended without another look. Whole lists come within half of it.
@@ -71,7 +73,6 @@ class Ec2Driver:
     settle_seconds: float = 120.0
     #: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
     user_data_limit_bytes: int = instances.USER_DATA_LIMIT_BYTES
-    most_per_call: int = instances.MOST
     #: Per account and region (https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html).
     limits: Mapping[str, tuple[Limit, ...]] = {
         "create": (Limit(5, 2), Limit(1000, 2, per_machine=True)),
@@ -86,6 +87,14 @@ class Ec2Driver:
         self._lock = threading.Lock()
         #: When a machine was last shown with this controller's id, the longest ago first.
         self._seen: dict[MachineId, float] = {}
+        #: When a machine's end was refused.
+        self._refused: dict[MachineId, float] = {}
+        #: Until when a launch may leave, of the thread that makes it.
+        self._until = threading.local()
+
+    def most_per_call(self, spec: Mapping[str, Any]) -> int:
+        """No document says that spot instances of one request have launch indexes of their own: by these a batch is told apart."""
+        return 1 if "spot" in spec else instances.MOST
 
     # --- reading ----------------------------------------------------------------------------------------------------
     def identity(self) -> Account:
@@ -175,7 +184,8 @@ class Ec2Driver:
 
     def _create(self, request: LaunchRequest, deadline: float) -> Launched:
         parameters = instances.parameters(request, self._controller_id)
-        self._check_time(deadline)
+        # Asked again when the request is signed, as the SDK may wait for credentials before that.
+        self._until.launch = deadline
         answer = self._call(lambda each: each.ec2.run_instances(**parameters), mutation=True)
         machines = instances.launched(answer, request)
         self._saw(each.id for each in machines)
@@ -188,9 +198,19 @@ class Ec2Driver:
     def delete(self, ids: Sequence[MachineId]) -> Sequence[errors.CloudError | None]:
         deadline = time.monotonic() + CALL_SECONDS
         outcomes: dict[MachineId, errors.CloudError | None] = {}
-        for chunk in _chunks(self._trusted(ids), _ENDED_AT_ONCE):
-            outcomes.update(self._end(chunk, deadline))
+        trusted = self._trusted(ids)
+        refused = [each for each in trusted if self._refused.get(each, -math.inf) > time.monotonic() - _REFUSED_SECONDS]
+        for some in ([each for each in trusted if each not in refused], refused):
+            for chunk in _chunks(some, _ENDED_AT_ONCE):
+                outcomes.update(self._end(chunk, deadline))
+        self._remember_refused(outcomes)
         return [outcomes.get(each) for each in ids]
+
+    def _remember_refused(self, outcomes: Mapping[MachineId, errors.CloudError | None]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            kept = {id: at for id, at in self._refused.items() if id not in outcomes and at > now - _REFUSED_SECONDS}
+            self._refused = kept | {id: now for id, error in outcomes.items() if isinstance(error, errors.Denied | errors.Invalid)}
 
     def _trusted(self, ids: Sequence[MachineId]) -> Sequence[MachineId]:
         """Those that are this controller's, each once: shown as such lately, or looked at now."""
@@ -200,19 +220,28 @@ class Ec2Driver:
         return [each for each in dict.fromkeys(ids) if each in ours or each not in unseen]
 
     def _end(self, ids: Sequence[MachineId], deadline: float) -> dict[MachineId, errors.CloudError | None]:
-        """EC2 ends all of a call or none: those that it refuses are set aside, and the others asked for again."""
+        """EC2 ends all of a call or none: those that it refuses are set aside, and the others asked for again.
+
+        Where it denies some, one of the others is asked for alone: if it is denied too, the right lacks for all.
+        """
         outcomes: dict[MachineId, errors.CloudError | None] = {}
-        waiting = [ids]
+        waiting, alone = [ids], MachineId("")
         for _ in range(_END_TRIES):
             if not waiting:
                 return outcomes
             chunk = waiting.pop()
             error = self._terminate(chunk, deadline)
+            if isinstance(error, errors.Denied) and chunk == [alone]:
+                return {**dict.fromkeys([alone, *(each for some in waiting for each in some)], error), **outcomes}
             settled = _settled(chunk, error)
             outcomes.update(dict.fromkeys(settled, None if isinstance(error, errors.MachineNotFound) else error))
             rest = [each for each in chunk if each not in settled]
             middle = len(rest) if settled else len(rest) // 2
             waiting += [half for half in (rest[:middle], rest[middle:]) if half]
+            if isinstance(error, errors.Denied) and rest and not alone:
+                last = waiting.pop()
+                alone = last[-1]
+                waiting += [some for some in (last[:-1], [alone]) if some]
         left = errors.Transient(f"{self._access.where}: too many of the machines to end were refused; the others are asked for again")
         return {**dict.fromkeys(ids, left), **outcomes}
 
@@ -251,14 +280,19 @@ class Ec2Driver:
             return call(self._connected())
         except ClientError as error:
             raise error_codes.answered(self._access.where, error, mutation=mutation) from error
-        except (BotoCoreError, ResponseParserError, *_UNREADABLE) as error:
+        except (BotoCoreError, ResponseParserError, RuntimeError, OSError, *_UNREADABLE) as error:
             raise error_codes.no_answer(self._access.where, error) from error
 
     def _connected(self) -> Clients:
         with self._lock:
             if self._clients is None:
                 self._clients = access.clients(self._access)
+                self._clients.ec2.meta.events.register("before-send.ec2.RunInstances", self._before_launch)
             return self._clients
+
+    def _before_launch(self, **_: object) -> None:
+        """Satisfies botocore's event: a launch that leaves so late may come after everybody has stopped waiting for it."""
+        self._check_time(self._until.launch)
 
     def _check_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
@@ -287,9 +321,11 @@ def _named(ids: Sequence[MachineId]) -> Callable[[Clients], DescribeInstancesRes
 
 def _settled(ids: Sequence[MachineId], error: errors.CloudError | None) -> Sequence[MachineId]:
     """Those of which this answer says what became of them; none where it refuses some without naming them."""
-    if len(ids) > 1:
-        named = [each for each in ids if each in str(error)]
-        if named or isinstance(error, errors.MachineNotFound | errors.Invalid):
+    if len(ids) > 1 and error is not None:
+        # What is told to users may leave out whom it is about.
+        words = f"{error} {error.__cause__}"
+        named = [each for each in ids if each in words]
+        if named or isinstance(error, errors.MachineNotFound | errors.Invalid | errors.Denied):
             return named
     return ids
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 _MESSAGE_LENGTH = 400
+#: However long an answer asks for.
+_AFTER_MOST_SECONDS = 60.0
 #: The field named where nothing tells which it is.
 WHOLE = "ec2"
 
@@ -30,8 +32,8 @@ _AUTH_FAILURE = "AuthFailure"
 _OF_KEY = re.compile(r"credential|signature|access key|token|^\W*$", re.IGNORECASE)
 #: The credentials. EC2's own words are not shown: some of them hold the key's id or the signature.
 _CREDENTIALS: dict[str, str] = {
-    _AUTH_FAILURE: "the access key is not accepted",
-    "InvalidClientTokenId": "there is no such access key",
+    _AUTH_FAILURE: "the access key is not accepted, or the region is not enabled for the account",
+    "InvalidClientTokenId": "there is no such access key, or the region is not enabled for the account",
     "InvalidAccessKeyId": "there is no such access key",
     "UnrecognizedClientException": "the access key or the session token is not accepted",
     "SignatureDoesNotMatch": "the secret access key is not that of the access key",
@@ -44,6 +46,16 @@ _CREDENTIALS: dict[str, str] = {
     "RequestExpired": "the session token has expired, or the controller's clock is wrong",
     "InvalidSecurity.RequestHasExpired": "the session token has expired, or the controller's clock is wrong",
 }
+#: What STS's words hold where it is not the signature but its time: "Signature expired: … is now earlier than …".
+_OF_CLOCK = re.compile(r"expired|not yet current", re.IGNORECASE)
+_CLOCK = "RequestExpired"
+#: Calls that the SDK makes by itself for the controller's own credentials. An answer to them is none to the call that waits for it.
+_OF_SDK = frozenset(
+    {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateOAuth2Token", "CreateToken", "GetRoleCredentials"}
+)
+_NOT_GOT = "the AWS SDK could not get the controller's own credentials"
+#: An image of the marketplace whose terms nobody of the account has accepted, in place of a service that was not signed up for.
+_OF_IMAGE = re.compile(r"marketplace|subscri", re.IGNORECASE)
 #: In order; the first pattern that the code matches decides.
 _KINDS: tuple[tuple[type[errors.CloudError], tuple[str, ...]], ...] = (
     (errors.TokenSpent, ("IdempotentParameterMismatch", "IdempotentInstanceTerminated")),
@@ -77,7 +89,7 @@ _QUOTA = ("*LimitExceeded", "*CountExceeded", "VolumeIOPSLimit")
 _WRONG = ("UnsupportedOperation", "InvalidParameterCombination")
 #: Which of our fields a code is about.
 _FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("image", ("InvalidAMI*",)),
+    ("image", ("InvalidAMI*", "InvalidUserID*")),
     ("subnet", ("InvalidSubnet*", "MissingInput", "VPC*NotSpecified", "DefaultVpcDoesNotExist")),
     ("securityGroups", ("InvalidSecurityGroup*", "InvalidGroup*", "SecurityGroup*")),
     ("keyName", ("InvalidKey*",)),
@@ -111,11 +123,15 @@ _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _NO_CREDENTIALS = {
     "NoCredentialsError": "the AWS SDK found no credentials of the controller's own",
     "PartialCredentialsError": "the AWS SDK found only a part of the controller's own credentials",
-    "CredentialRetrievalError": "the AWS SDK could not get the controller's own credentials",
-    "TokenRetrievalError": "the AWS SDK could not get the controller's own credentials",
+    **dict.fromkeys(("CredentialRetrievalError", "TokenRetrievalError", "RefreshWithMFAUnsupportedError"), _NOT_GOT),
+    # Of a file that holds a token, or a configuration.
+    **dict.fromkeys(("FileNotFoundError", "PermissionError", "ConfigParseError", "InvalidConfigError"), _NOT_GOT),
     "ProfileNotFound": "the profile that AWS_PROFILE names is in no configuration file of the controller",
     "SSOError": "the controller's own AWS single sign-on has expired: log in again",
+    "LoginError": "the controller's own AWS login has expired: log in again",
 }
+#: The words of a RuntimeError of botocore's, before it sends anything.
+_STILL_EXPIRED = "refreshed credentials are still expired"
 _NOT_EC2 = "the answer is none of EC2's"
 _NO_ANSWER = {
     # Of an answer that is not as the API's description has it, botocore's parsers say so or trip over it.
@@ -132,6 +148,8 @@ _NO_ANSWER = {
 def no_answer(where: str, error: Exception) -> errors.CloudError:
     """What botocore raised without an answer that can be read; `where` is who was asked."""
     names = [each.__name__ for each in type(error).__mro__]
+    if isinstance(error, RuntimeError) and _STILL_EXPIRED in str(error):
+        return errors.Denied(_NOT_GOT)
     for name in names:
         if name in _NO_CREDENTIALS:
             return errors.Denied(_NO_CREDENTIALS[name])
@@ -150,8 +168,13 @@ def answered(where: str, error: ClientError, *, mutation: bool) -> errors.CloudE
     said: Mapping[str, Any] = response.get("Error") or {}
     code, words = str(said.get("Code") or "").removeprefix("Client.").removeprefix("Server."), str(said.get("Message") or "")
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    if error.operation_name in _OF_SDK:
+        return _of_sdk(where, code, status)
     if code in _CREDENTIALS and (code != _AUTH_FAILURE or _OF_KEY.search(words)):
-        return errors.Denied(f"{code}: {_CREDENTIALS[code]}")
+        clock = code == "SignatureDoesNotMatch" and _OF_CLOCK.search(words)
+        return errors.Denied(f"{code}: {_CREDENTIALS[_CLOCK if clock else code]}")
+    if code == "OptInRequired" and _OF_IMAGE.search(words):
+        return errors.Invalid("image", f"{code}: {_line(words)}")
     kind, message = _kind(code, status), f"{code}: {_line(words)}".removesuffix(": ")
     if kind is errors.Throttled:
         return errors.Throttled(message, _after_seconds(response))
@@ -170,6 +193,14 @@ def answered(where: str, error: ClientError, *, mutation: bool) -> errors.CloudE
     return errors.Transient(f"{where}: {message}")
 
 
+def _of_sdk(where: str, code: str, status: int) -> errors.CloudError:
+    """Nothing was sent: the request could not be signed. Its words may hold parts of a token."""
+    kind = _kind(code, status)
+    if kind in (errors.Transient, errors.Throttled) or code == "IDPCommunicationError":
+        return errors.Transient(f"{where}: {_NOT_GOT}: {code}")
+    return errors.Denied(f"{_NOT_GOT}: {code}")
+
+
 def _kind(code: str, status: int) -> type[errors.CloudError]:
     for kind, patterns in _KINDS:
         if _matches(code, patterns):
@@ -183,6 +214,8 @@ def _kind(code: str, status: int) -> type[errors.CloudError]:
 
 
 def _field(code: str, words: str) -> str:
+    if "smaller than snapshot" in words:
+        return "rootVolume"  # The others are empty.
     for field, patterns in _FIELDS:
         if _matches(code, patterns):
             return field
@@ -194,16 +227,20 @@ def _matches(code: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(code, each) for each in patterns)
 
 
+#: Which of many machines an answer names changes from answer to answer.
+_RESOURCE = re.compile(r" on resource: \S+:instance/i-[0-9a-f]+")
+
+
 def _line(text: str) -> str:
     """One line that is the same for the same fault: what changes with each answer is cut off."""
     text = re.split(r"Encoded authorization failure message|\(?Request ?ID:?", text, maxsplit=1, flags=re.IGNORECASE)[0]
-    text = " ".join(text.split()).rstrip(" .(")
+    text = _RESOURCE.sub("", " ".join(text.split())).rstrip(" .(")
     return text if len(text) <= _MESSAGE_LENGTH else f"{text[:_MESSAGE_LENGTH]}…"
 
 
 def _after_seconds(response: Mapping[str, Any]) -> float | None:
     said = str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
-    return float(said) if said.isdecimal() else None
+    return min(float(said), _AFTER_MOST_SECONDS) if said.isdecimal() else None
 
 
 __all__ = ["WHOLE", "answered", "no_answer"]

@@ -53,8 +53,10 @@ class Names:
         elif wanted.name is not None:
             what, owners = f"image named {wanted.name} of {wanted.owner or 'self'}", [wanted.owner or "self"]
             named = _filters(("name", [wanted.name]))
-            # The filter takes wildcards, our field does not.
-            answer: Sequence[ImageTypeDef] = self._ask(lambda each: each.ec2.describe_images(Owners=owners, Filters=named), "Images")
+            # The filter takes wildcards, our field does not. An image that its owner has deprecated is launched all the same.
+            answer: Sequence[ImageTypeDef] = self._ask(
+                lambda each: each.ec2.describe_images(Owners=owners, Filters=named, IncludeDeprecated=True), "Images"
+            )
             found = [each for each in answer if each.get("Name") == wanted.name]
         else:
             raise errors.Invalid("image", "neither id nor name is set")
@@ -132,7 +134,10 @@ def _root_volume(wanted: Ec2Machine, image: ImageTypeDef) -> Ec2RootVolume | Non
     root = wanted.root_volume or Ec2RootVolume()
     if not device or root.device not in (None, device):
         raise errors.Invalid("rootVolume", f"the image boots from {device or 'no volume of its own'}, not from {root.device}")
-    size = root.size_gib or next((each.get("VolumeSize") for each in own), None)
+    least = next((each.get("VolumeSize") for each in own), None)
+    if root.size_gib is not None and least is not None and root.size_gib < least:
+        raise errors.Invalid("rootVolume", f"the image needs {least} GiB, more than {root.size_gib}")
+    size = root.size_gib or least
     return root.model_copy(update={"device": device, "size_gib": size})
 
 

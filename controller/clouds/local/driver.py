@@ -86,7 +86,6 @@ class LocalDriver:
     settle_seconds: float = 2.0
     #: As much as Nova takes.
     user_data_limit_bytes: int = 64 * 1024
-    most_per_call: int = 1
     limits: Mapping[str, tuple[Limit, ...]] = {}
 
     def __init__(self, home: directories.Home, controller_id: str, now: Callable[[], datetime]) -> None:
@@ -98,6 +97,9 @@ class LocalDriver:
         self._started: dict[str, float] = {}
 
     # --- reading ----------------------------------------------------------------------------------------------------
+    def most_per_call(self, spec: Mapping[str, Any]) -> int:
+        return 1
+
     def identity(self) -> Account:
         with self._disk():
             return Account("local", directories.account(self._home), "", "")

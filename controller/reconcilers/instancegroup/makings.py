@@ -82,7 +82,7 @@ def _bounds(engine: Engine, group: InstanceGroup, chosen: Implementation, text: 
     halved, _ = engine.memory.halved.get((group.metadata.uid, chosen.name), (MOST, 0.0))
     refused = refusals.refused(engine, group, chosen)
     fitting = max(1, refused.size // 2) if refused is not None else MOST
-    most = min(MOST, binding.driver.most_per_call, halved, fitting) if alike else 1
+    most = min(MOST, binding.driver.most_per_call(chosen.arm()[1]), halved, fitting) if alike else 1
     return most, engine.launcher.room(binding.inventory.account, cloud.spec.max_instances)
 
 

@@ -31,6 +31,8 @@ class Image:
     root_device: str = "/dev/xvda"
     root_gib: int = 8
     keeps_root: bool = False
+    #: Shown to others than its owner only where deprecated ones are asked for; it is launched all the same.
+    deprecated: bool = False
     tags: dict[str, str] = field(default_factory=dict[str, str])
 
 

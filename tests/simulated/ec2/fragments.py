@@ -77,7 +77,8 @@ def _instance(machine: SimulatedMachine, at: float, asked: Asked, tags: dict[str
         element("dnsName", f"ec2-{public.replace('.', '-')}.{asked.account[1]}.compute.amazonaws.com" if public else ""),
         *_reason(machine, stage, asked),
         element("keyName", launch.key_name) if launch.key_name else "",
-        element("amiLaunchIndex", machine.identity.index),
+        # Of spot machines no document says more than that there is one.
+        element("amiLaunchIndex", 0 if launch.spot else machine.identity.index),
         "<productCodes/>",
         element("instanceType", launch.type),
         element("launchTime", asked.time(machine.created).strftime("%Y-%m-%dT%H:%M:%S.000Z")),

@@ -5,6 +5,7 @@ Documents: the Describe actions of each in https://docs.aws.amazon.com/AWSEC2/la
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,7 +14,7 @@ from tests.simulated.ec2 import pages
 from tests.simulated.ec2.asked import Action, Asked, Done, action
 from tests.simulated.ec2.catalogue import Group, Image, KeyPair, Subnet, check_image_id
 from tests.simulated.ec2.filters import Properties, passing
-from tests.simulated.ec2.refusals import not_found
+from tests.simulated.ec2.refusals import Refusal, not_found
 from tests.simulated.ec2.xml import collection, element, flag, tag_set
 
 T = TypeVar("T")
@@ -55,9 +56,20 @@ class _Kind(Generic[T]):
         return [each for each in things if self.scope(each, asked) and passes(each)]
 
 
+_OWNER = re.compile(r"[0-9]{12}|self|amazon|aws-marketplace|aws-backup-vault")
+
+
 def _owned(image: Image, asked: Asked) -> bool:
     owners = [asked.account[0] if each == "self" else each for each in asked.fields.values("Owner")]
-    return not owners or image.owner in owners or image.alias in owners
+    shown = not image.deprecated or asked.fields.text("IncludeDeprecated") == "true" or image.owner == asked.account[0]
+    return shown and (not owners or image.owner in owners or image.alias in owners)
+
+
+def _images(asked: Asked) -> list[Image]:
+    for each in asked.fields.values("Owner"):
+        if not _OWNER.fullmatch(each):
+            raise Refusal("InvalidUserID.Malformed", f'Invalid user id: "{each}"')
+    return asked.desk.catalogue.images
 
 
 def _image_xml(image: Image, asked: Asked) -> str:
@@ -88,7 +100,7 @@ def _root_xml(image: Image) -> str:
 
 IMAGES: _Kind[Image] = _Kind(
     "imagesSet",
-    lambda asked: asked.desk.catalogue.images,
+    _images,
     {"ImageId": (lambda image: image.id, "InvalidAMIID", "image id")},
     lambda asked: {
         "image-id": lambda image: [image.id],

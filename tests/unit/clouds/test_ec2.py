@@ -269,7 +269,8 @@ def test_those_that_are_gone_do_not_keep_the_others(cloud: Cloud, gone: int) -> 
 @pytest.mark.parametrize(
     ("refusal", "kind", "most"),
     [
-        pytest.param(Refusal("OperationNotPermitted", "The instance '{}' may not be terminated."), errors.Denied, 2, id="named"),
+        pytest.param(Refusal("OperationNotPermitted", "The instance '{}' may not be terminated."), errors.Denied, 3, id="named"),
+        pytest.param(Refusal("UnauthorizedOperation", "You are not authorized.", 403), errors.Denied, 20, id="denied, not named"),
         pytest.param(Refusal("IncorrectInstanceState", "Some instance cannot."), errors.Invalid, 20, id="not named"),
     ],
 )
@@ -292,7 +293,6 @@ def test_one_that_is_refused_does_not_keep_the_others(cloud: Cloud, refusal: Ref
     [
         pytest.param(errors.Throttled("slow"), errors.Throttled, id="throttled"),
         pytest.param(errors.Transient("cut"), errors.Transient, id="no answer"),
-        pytest.param(errors.Denied("no"), errors.Denied, id="denied"),
     ],
 )
 def test_what_is_refused_as_a_whole_is_not_asked_again(cloud: Cloud, error: errors.CloudError, kind: type[errors.CloudError]) -> None:
@@ -303,6 +303,65 @@ def test_what_is_refused_as_a_whole_is_not_asked_again(cloud: Cloud, error: erro
     assert {type(each) for each in driver.delete(ids)} == {kind}
     assert len(cloud.calls("TerminateInstances")) == 1
     assert driver.delete(ids) == [None] * 50
+
+
+@pytest.mark.parametrize("named", [pytest.param(True, id="named"), pytest.param(False, id="not named")])
+def test_a_right_that_lacks_for_all_is_asked_for_twice_and_said_alike_of_each(cloud: Cloud, named: bool) -> None:
+    """EC2's present words name one of the machines, whichever it looked at first."""
+    ids = cloud.insert(100)
+    driver = cloud.open()
+    driver.list()
+    which = (
+        f" on resource: arn:aws:ec2:eu-west-1:111111111111:instance/{ids[3]} because no identity-based policy allows it" if named else ""
+    )
+    said = f"You are not authorized to perform this operation. User: x is not authorized to perform: ec2:TerminateInstances{which}"
+    fault = cloud.world.fail("TerminateInstances", Refusal("UnauthorizedOperation", said, 403), times=NEVER)
+    outcomes = driver.delete(ids)
+    assert {type(each) for each in outcomes} == {errors.Denied}
+    assert len({str(each) for each in outcomes}) == 1
+    assert "i-0" not in str(outcomes[0])
+    assert len(cloud.calls("TerminateInstances")) == 2
+    cloud.world.clear(fault)
+    assert driver.delete(ids) == [None] * 100
+
+
+def test_many_that_are_refused_one_by_one_keep_the_others_no_longer_than_one_time(cloud: Cloud) -> None:
+    ids = cloud.insert(100)
+    protected = ids[::4]
+    driver = cloud.open()
+    driver.list()
+    for each in protected:
+        words = Refusal("OperationNotPermitted", f"The instance '{each}' may not be terminated.")
+        cloud.world.fail("TerminateInstances", words, times=NEVER, where=lambda named, each=each: each in named)
+    assert _going(cloud) == set()
+    driver.delete(ids)
+    outcomes = dict(zip(ids, driver.delete(ids), strict=True))
+    assert _going(cloud) == set(ids) - set(protected)
+    assert {type(outcomes[each]) for each in protected} <= {errors.Denied, errors.Transient}
+
+
+def test_a_launch_that_waited_too_long_for_its_signature_does_not_leave(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the SDK renews its credentials: whoever asked has stopped waiting for it by then."""
+    driver = cloud.open()
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def wait(**_: object) -> None:
+        now[0] += CALL_SECONDS + 1
+
+    driver._connected().ec2.meta.events.register("before-sign.ec2.RunInstances", wait)  # pyright: ignore[reportPrivateUsage]
+    (outcome,) = driver.create((request(driver.resolve(SPEC)),))
+    assert isinstance(outcome, errors.Transient)
+    assert "not sent" in str(outcome)
+    assert cloud.calls("RunInstances") == []
+
+
+def test_spot_machines_are_made_singly() -> None:
+    """Nothing is known of their launch indexes, by which the machines of one call are told apart."""
+    with served() as cloud:
+        driver = cloud.open()
+        assert driver.most_per_call({"spot": {}}) == 1
+        assert driver.most_per_call({}) == 100
 
 
 def test_too_many_refusals_are_left_for_the_next_time(cloud: Cloud) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from botocore import exceptions
 from botocore.exceptions import ClientError
@@ -79,7 +81,12 @@ def test_what_a_code_means(code: str, kind: type[errors.CloudError], status: int
             *("InvalidParameterValue", "Value (web) for parameter iamInstanceProfile.name is invalid.", "iamInstanceProfile"), id="profile"
         ),
         pytest.param("InvalidIamInstanceProfileArn.Malformed", "x", "iamInstanceProfile", id="profile's ARN"),
-        pytest.param("InvalidBlockDeviceMapping", "Volume of size 4GB is smaller than snapshot", "volumes", id="volume"),
+        pytest.param("InvalidBlockDeviceMapping", "Volume of size 4GB is smaller than snapshot", "rootVolume", id="root volume"),
+        pytest.param("InvalidBlockDeviceMapping", "Invalid device name /dev/xx", "volumes", id="volume"),
+        pytest.param("InvalidUserID.Malformed", 'Invalid user id: "canonical"', "image", id="owner"),
+        pytest.param(
+            "OptInRequired", "In order to use this AWS Marketplace product you need to accept terms", "image", id="not subscribed"
+        ),
         pytest.param("AttachmentLimitExceeded", "x", "volumes", id="volumes, too many"),
         pytest.param("InvalidParameterValue", "Invalid availability zone: [eu-west-1z]", "zone", id="zone"),
         pytest.param("InvalidParameterValue", "User data is limited to 16384 bytes", "userData", id="user data"),
@@ -132,6 +139,58 @@ def test_a_strange_refusal_of_a_read_is_asked_again() -> None:
     assert isinstance(_answered("InvalidAMIID.NotFound", mutation=False), errors.Invalid)
     assert isinstance(_answered("UnsupportedOperation", mutation=False), errors.Invalid)
     assert isinstance(_answered("Strange", status=429, mutation=False), errors.Throttled)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param("The request signature we calculated does not match the signature you provided.", "secret access key", id="key"),
+        pytest.param("Signature expired: 20261128T090000Z is now earlier than 20261128T093000Z", "clock", id="slow clock"),
+        pytest.param("Signature not yet current: 20261128T120000Z is still later than 20261128T100000Z", "clock", id="fast clock"),
+    ],
+)
+def test_a_wrong_clock_is_no_wrong_key(words: str, told: str) -> None:
+    denied = _answered("SignatureDoesNotMatch", words, 403)
+    assert isinstance(denied, errors.Denied)
+    assert told in str(denied)
+
+
+def test_a_service_that_was_not_signed_up_for_is_the_accounts() -> None:
+    assert isinstance(_answered("OptInRequired", "You are not signed up for this service"), errors.Denied)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        pytest.param("InvalidIdentityToken", 400, errors.Denied, id="refused"),
+        pytest.param("ValidationError", 400, errors.Denied, id="wrong"),
+        pytest.param("IDPCommunicationError", 400, errors.Transient, id="not reached"),
+        pytest.param("Throttling", 400, errors.Transient, id="throttled"),
+        pytest.param("ServiceUnavailable", 503, errors.Transient, id="away"),
+    ],
+)
+def test_what_the_sdk_is_answered_when_it_gets_credentials_is_no_answer_to_the_launch(
+    code: str, status: int, kind: type[errors.CloudError]
+) -> None:
+    response: Any = {"Error": {"Code": code, "Message": "token eyJhbGciOi"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    found = error_codes.answered("EC2", exceptions.ClientError(response, "AssumeRoleWithWebIdentity"), mutation=True)
+    assert type(found) is kind
+    assert code in str(found)
+    assert "eyJ" not in str(found)
+
+
+def test_nobody_is_left_alone_for_longer_than_a_minute() -> None:
+    assert _after("7") == 7
+    assert _after("9" * 40) == 60
+    assert _after("Wed, 21 Oct 2026 07:28:00 GMT") is None
+
+
+def _after(said: str) -> float | None:
+    headers = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": said}}
+    response: Any = {"Error": {"Code": "RequestLimitExceeded", "Message": ""}, "ResponseMetadata": headers}
+    throttled = error_codes.answered("EC2", exceptions.ClientError(response, "RunInstances"), mutation=True)
+    assert isinstance(throttled, errors.Throttled)
+    return throttled.after_seconds
 
 
 def test_how_long_to_wait_is_told() -> None:
@@ -199,6 +258,12 @@ _URL = "https://ec2.eu-west-1.amazonaws.com/"
         pytest.param(exceptions.CredentialRetrievalError(provider="x", error_msg="x"), errors.Denied, id="credentials not to be had"),
         pytest.param(exceptions.ProfileNotFound(profile="x"), errors.Denied, id="no profile"),
         pytest.param(exceptions.UnauthorizedSSOTokenError(), errors.Denied, id="single sign-on"),
+        pytest.param(exceptions.LoginRefreshRequired(), errors.Denied, id="login"),
+        pytest.param(FileNotFoundError("/var/run/secrets/token"), errors.Denied, id="no file of a token"),
+        pytest.param(
+            RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), errors.Denied, id="expired"
+        ),
+        pytest.param(RuntimeError("can't start new thread"), errors.Transient, id="a defect elsewhere"),
         pytest.param(
             exceptions.ParamValidationError(report="Invalid type for parameter UserData, value: secret\nUnknown parameter in input: x"),
             *(errors.Invalid,),

@@ -26,6 +26,7 @@ def cloud() -> Generator[Cloud]:
         catalogue.images.append(Image("ami-0a00000000000000a", "twin"))
         catalogue.images.append(Image("ami-0a00000000000000c", "own", owner=ACCOUNT[0]))
         catalogue.images.append(Image("ami-0a00000000000000d", "own"))
+        catalogue.images.append(Image("ami-0a00000000000000e", "old", deprecated=True))
         catalogue.images.append(Image("ami-0a00000000000000b", "going", state="deregistered"))
         catalogue.subnets.append(Subnet("subnet-0a00000000000000c", "b", "10.1.0.0/20", vpc="vpc-other", tags={"Name": "two"}))
         catalogue.groups.append(Group("sg-0a000000000000003", "web", vpc="vpc-other"))
@@ -41,6 +42,8 @@ def cloud() -> Generator[Cloud]:
         pytest.param(
             {"image": {"name": "al2023-ami-2029.0-x86_64", "owner": "amazon"}}, {"image": {"id": "ami-0a000000000000003"}}, id="alias"
         ),
+        pytest.param({"image": {"name": "old", "owner": _OWNER}}, {"image": {"id": "ami-0a00000000000000e"}}, id="deprecated, by name"),
+        pytest.param({"image": {"id": "ami-0a00000000000000e"}}, {"image": {"id": "ami-0a00000000000000e"}}, id="deprecated, by id"),
         pytest.param({"image": {"name": "own"}}, {"image": {"id": "ami-0a00000000000000c"}}, id="image of one's own"),
         pytest.param({"subnet": {"id": "subnet-0a000000000000003"}}, {"zone": "eu-west-1c"}, id="subnet by id"),
         pytest.param(
@@ -99,6 +102,8 @@ def test_a_spec_that_resolves(cloud: Cloud, spec: dict[str, Any], resolved: dict
         pytest.param({"securityGroups": [{"id": "sg-0a000000000000003"}]}, "securityGroups", "sg-0a0", id="group of another VPC"),
         pytest.param({"securityGroups": [{"name": "web"}, {"id": None}]}, "securityGroups", "", id="no group"),
         pytest.param({"keyName": "nix"}, "keyName", "nix", id="key"),
+        pytest.param({"image": {"name": "debian", "owner": "canonical"}}, "image", "canonical", id="no such owner"),
+        pytest.param({"rootVolume": {"sizeGiB": 7}}, "rootVolume", "8 GiB", id="smaller than the image"),
         pytest.param({"rootVolume": {"device": "/dev/sda1"}}, "rootVolume", "/dev/xvda", id="another root device"),
         pytest.param({"volumes": [{"device": "/dev/xvda", "sizeGiB": 1}]}, "volumes", "/dev/xvda", id="the root device twice"),
         pytest.param({"instanceType": None}, "instanceType", "", id="a field that is wrong in itself"),
