@@ -81,6 +81,8 @@ class Clouds:
         self._objects = objects
         self._wake = wake
         self._bindings: dict[Key, Binding] = {}
+        #: Clouds that cannot be used, as this process itself has found.
+        self._refused: set[Key] = set()
         self._inventories: dict[Account, Inventory] = {}
         self._tasks: dict[Account, asyncio.Task[None]] = {}
         #: More than one Instance of an identity is a copy that somebody made; the first that was seen is woken.
@@ -126,9 +128,36 @@ class Clouds:
             task.add_done_callback(self._ended)
             self._tasks[account] = task
         inventory.use(driver)
+        self._refused.discard(key)
         self._bindings[key] = Binding(plugin, driver, inventory)
         if inventory.listed is not None:
             self._moved(account, True)
+
+    def refuse(self, key: Key) -> None:
+        """The Cloud cannot be used: it is let go of, and nobody waits for its machines to be seen."""
+        self.unbind(key)
+        if key not in self._refused:
+            self._refused.add(key)
+            self.wake_groups()
+
+    def forget(self, key: Key) -> None:
+        """There is no such Cloud any more."""
+        self.unbind(key)
+        self._refused.discard(key)
+        self.contacts.pop(key, None)
+
+    def is_unasked(self, key: Key) -> bool:
+        """Whether the Cloud's first answer to this process is still awaited: of what machines it has, or why it cannot be used."""
+        binding = self._bindings.get(key)
+        if binding is not None:
+            return binding.inventory.listed is None and binding.inventory.trouble is None
+        contact = self.contacts.get(key)
+        return key not in self._refused and (contact is None or contact.account is not None)
+
+    def is_unseen(self, key: Key) -> bool:
+        """Whether no list of the Cloud's was ever seen by this process, though it may be used: what machines it has is not known."""
+        binding = self._bindings.get(key)
+        return binding.inventory.listed is None if binding is not None else key not in self._refused
 
     def unbind(self, key: Key) -> None:
         """Let go of the Cloud; an inventory that no Cloud uses ends."""

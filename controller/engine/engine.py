@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from controller import errors
@@ -72,6 +73,8 @@ class Options:
     namespaces: tuple[str, ...] = ()
 
 
+#: Longer than any cloud takes to show what was launched.
+_GONE_FOR = timedelta(minutes=15)
 #: One pass over one object; answers after how many seconds it wants to be called again, if nothing wakes it before.
 Reconcile = Callable[["Engine", Key], Awaitable[float | None]]
 Wakes = Callable[[Objects, Obj | None, Obj | None], Iterator[Wake]]
@@ -91,10 +94,18 @@ class Memory:
     """What this process observed itself do; losing it costs a repetition of idempotent calls and nothing else."""
 
     acts: dict[str, Acts] = field(default_factory=dict[str, Acts])
+    #: By Instance, since when the lists were good by which this process has judged it last.
+    judged: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    #: When the first member of a batch was seen to be gone.
+    firsts_gone: dict[str, datetime] = field(default_factory=dict[str, datetime])
     avoided: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
     halved: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict[tuple[str, str], tuple[int, float]])
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict[tuple[str, str], Refused])
     cached: dict[Any, Any] = field(default_factory=dict[Any, Any])
+
+    def note_gone(self, batch: str, now: datetime) -> None:
+        """The first member of the batch is gone; those of long ago are forgotten, what they sent has shown by now."""
+        self.firsts_gone = {id: at for id, at in self.firsts_gone.items() if now - at < _GONE_FOR} | {batch: now}
 
 
 class Engine:
@@ -113,6 +124,8 @@ class Engine:
         self.prober = Prober(ports.checker, self.wake)
         self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups, options.namespaces))
         self.memory = Memory()
+        #: What an earlier process sent it sent before this.
+        self.began = ports.now()
         self.synced = asyncio.Event()
         self._reconcilers = reconcilers
         self._wakes = wakes
@@ -145,6 +158,9 @@ class Engine:
             self.launcher.forget(uid)
             self.prober.forget(uid)
             self.memory.acts.pop(uid, None)
+            self.memory.judged.pop(uid, None)
+            if old["spec"]["batch"]["size"] > 1 and old["spec"]["batch"]["index"] == 0:
+                self.memory.note_gone(old["spec"]["batch"]["id"], self.ports.now())
         if old is not None and new is None and old["kind"] == "InstanceGroup":
             self.launcher.forget_group(old["metadata"]["uid"])
             self.memory.cached.pop(("trial", old["metadata"]["uid"]), None)

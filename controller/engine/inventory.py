@@ -84,6 +84,8 @@ class Inventory:
         self.driver = driver
         self.listed: datetime | None = None
         self.trouble: errors.CloudError | None = None
+        #: When the lists that are good by now began to be: what was said before that is not known to be so still.
+        self.recovered: datetime | None = None
         self.machines: dict[MachineId, Machine] = {}
         self._by_identity: dict[Identity, tuple[Machine, ...]] = {}
         self._not_found: dict[MachineId, list[datetime]] = {}
@@ -285,6 +287,8 @@ class Inventory:
             del self._first_seen[id]
         first, recovered = self.listed is None, self.trouble is not None
         self.machines, self.trouble = machines, None
+        if first or recovered:
+            self.recovered = begun
         self._denied.clear()
         if whole:
             self.listed = begun

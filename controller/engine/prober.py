@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.api.template import Health as HealthSpec
@@ -53,6 +53,7 @@ class _Watched:
     since: float
     states: list[_State] = field(default_factory=list[_State])
     generation: int = 0
+    epoch: object = None
 
 
 class Prober:
@@ -80,6 +81,19 @@ class Prober:
         self._watched[uid] = _Watched(key, target, asyncio.get_running_loop().time(), states, generation)
         for number in range(len(states)):
             self._schedule(0.0, uid, generation, number)
+
+    def renew(self, uid: str, epoch: object) -> None:
+        """With each new epoch failures count from none: those before it may have been the controller's own, cut off from all."""
+        watched = self._watched.get(uid)
+        if watched is None or watched.epoch == epoch:
+            return
+        watched.epoch = epoch
+        for each in watched.states:
+            if each.passing is False:
+                # It was healthy once, so it is judged as one that was.
+                watched.target = replace(watched.target, was_ready=True)
+                each.passing = None
+            each.failures = 0
 
     def forget(self, uid: str) -> None:
         """Probe it no more."""

@@ -29,6 +29,9 @@ GRACE = timedelta(minutes=1)
 #: Seconds between two looks: often in the first minutes of a process, when a restore shows; then seldom.
 EARLY_SECONDS, LATE_SECONDS, EARLY_FOR_SECONDS = 10.0, 60.0, 180.0
 
+#: So many at most are ended after one look: what is true of the objects changes meanwhile.
+_ENDED_AT_ONCE = 50
+
 Policy = Literal["Report", "Terminate"]
 
 
@@ -63,8 +66,6 @@ class Sweep:
             await asyncio.sleep(EARLY_SECONDS if loop.time() - started < EARLY_FOR_SECONDS else LATE_SECONDS)
             try:
                 await self.look()
-            except errors.CloudError as error:
-                log.warning("The sweep could not end a machine: %s", error)
             except errors.StoreError as error:
                 # In doubt nothing is unclaimed: the counts begin anew.
                 self._missed.clear()
@@ -87,7 +88,10 @@ class Sweep:
             self._parts.wake_groups()
         homeless = [place for place, machine in missed.items() if self._missed[place] >= 2 and not _has_group(machine, groups)]
         for place in sorted(homeless, key=str):
-            await self._homeless(*place, missed[place])
+            await self._report(*place, missed[place])
+        if self._parts.policy == "Terminate":
+            for place in sorted(homeless, key=str)[:_ENDED_AT_ONCE]:
+                await self._end(*place)
 
     def _old(self, account: Account, machine: Machine) -> bool:
         if self._parts.namespaces and machine.tags.get(clouds.NAMESPACE_TAG) not in self._parts.namespaces:
@@ -95,9 +99,7 @@ class Sweep:
         inventory = self._parts.clouds.inventories().get(account)
         return inventory is not None and inventory.trouble is None and inventory.age(machine, self._parts.now()) > GRACE
 
-    async def _homeless(self, account: Account, id: MachineId, machine: Machine) -> None:
-        if self._parts.policy == "Terminate" and await self._parts.objects.store.holds():
-            await self._end(account, id)
+    async def _report(self, account: Account, id: MachineId, machine: Machine) -> None:
         if (account, id) in self._reported:
             return
         self._reported.add((account, id))
@@ -107,12 +109,21 @@ class Sweep:
                 await self._parts.objects.event(_event(key, cloud, machine, self._parts.policy))
 
     async def _end(self, account: Account, id: MachineId) -> None:
+        """End one that is homeless still: while others were ended its group may have been put back."""
         inventory = self._parts.clouds.inventories().get(account)
-        if inventory is None:
-            return  # its Cloud is in doubt since
+        now = next((machine for where, machine in self._parts.clouds.suspects() if (where, machine.id) == (account, id)), None)
+        if inventory is None or now is None or _has_group(now, self._parts.objects.list("InstanceGroup")):
+            return
+        if not await self._parts.objects.store.holds():
+            return
         driver = inventory.driver
-        for refused in filter(None, await inventory.calls("delete", lambda: driver.delete((id,)))):
-            raise refused
+        try:
+            refused = next(filter(None, await inventory.calls("delete", lambda: driver.delete((id,)))), None)
+        except errors.CloudError as error:
+            refused = error
+        if refused is not None:
+            log.warning("The sweep could not end machine %s: %s", id, refused)
+            return
         metrics.unclaimed_ended.inc()
 
 

@@ -220,6 +220,30 @@ def test_a_refusal_says_nothing_of_an_earlier_call_that_had_no_answer(tmp_path: 
     assert len(rig.tokens()) == 1
 
 
+def test_members_of_a_batch_wait_for_what_an_earlier_process_sent_last(tmp_path: Path) -> None:
+    """Its first call is minutes old by then, its last one is on the way."""
+
+    async def main(rig: Ec2Rig) -> None:
+        hang = rig.stick()
+        down = rig.world.fail("RunInstances", errors.Transient("dropped"), times=INF)
+        await rig.make(*many(30))
+        await rig.let_pass(300)
+        rig.world.clear(down)
+        rig.world.fail("RunInstances", hang)
+        await rig.wait(hang.reached.is_set, 30)
+        await rig.delete("Infrastructure", "shop")
+        await rig.let_pass(5)
+        await rig.restart()
+        await rig.let_pass(60)
+        assert len(rig.instances()) == 30
+        hang.release()
+        await rig.wait(rig.gone, 300)
+
+    rig = play(tmp_path, main)
+    assert len(rig.made()) == 30
+    assert rig.world.live() == []
+
+
 def test_a_refusal_counts_once_an_earlier_call_can_have_made_nothing(tmp_path: Path) -> None:
     async def main(rig: Ec2Rig) -> None:
         rig.world.fail("RunInstances", errors.Transient("dropped"))

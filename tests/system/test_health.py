@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pytest
+
+from controller import errors
 from controller.ports import MachineId
 from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
 
 STARTUP = 100
+INF = float("inf")
 
 
 def _ill(number: int = 1, startup: int = STARTUP) -> list[Document]:
@@ -73,6 +77,75 @@ def test_a_group_recovers_when_health_comes_back(tmp_path: Path) -> None:
         await rig.wait(rig.ready, 120)
 
     play(tmp_path, main)
+
+
+@pytest.mark.parametrize("restarted", [pytest.param(True, id="restarted meanwhile"), pytest.param(False, id="lived on")])
+def test_nothing_is_replaced_for_what_was_said_while_the_controller_was_cut_off(tmp_path: Path, restarted: bool) -> None:
+    """It reached neither the cloud nor the machines, which were well all the time."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(5))
+        five = ids(rig.live())
+        cut_off = rig.world.fail("list", errors.Transient("no route to host"), times=INF)
+        for each in five:
+            rig.world.make_unhealthy(each)
+        await rig.wait(lambda: {rig.why("Instance", each["metadata"]["name"]) for each in rig.instances()} == {"ProbeFailed"}, 120)
+        await rig.until("InstanceGroup", "shop-app", "Frozen")
+
+        def mend() -> None:
+            for each in five:
+                rig.world.make_healthy(each)
+            rig.world.clear(cut_off)
+
+        if restarted:
+            await rig.restart(mend)
+        else:
+            mend()
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(120)
+
+    assert len(play(tmp_path, main).made()) == 5
+
+
+@pytest.mark.parametrize("harm", [pytest.param("ill", id="ill"), pytest.param("stopped", id="stopped")])
+def test_what_failed_while_nobody_looked_is_replaced_once_it_was_looked_at(tmp_path: Path, harm: str) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(5))
+        await rig.let_pass(900)
+        await rig.crash()
+        victim = rig.live()[0]
+        (rig.world.make_unhealthy if harm == "ill" else rig.world.stop)(victim.id)
+        rig.start()
+        await rig.wait(lambda: len(rig.made()) == 6, 60)
+        await rig.wait(lambda: rig.ready() and victim.id not in ids(rig.live()), 120)
+        # And again, by what the process before had said and could not do.
+        await rig.let_pass(900)
+        cut_off = rig.world.fail("delete", errors.Transient("no route to host"), times=INF)
+        other = rig.live()[0]
+        (rig.world.make_unhealthy if harm == "ill" else rig.world.stop)(other.id)
+        await rig.wait(lambda: len(rig.made()) == 7, 120)
+        await rig.restart()
+        rig.world.clear(cut_off)
+        await rig.wait(lambda: rig.ready() and other.id not in ids(rig.live()), 120)
+
+    assert len(play(tmp_path, main).made()) == 7
+
+
+def test_one_that_was_ill_before_a_start_and_is_well_by_then_is_kept(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        (only,) = rig.live()
+        rig.world.make_unhealthy(only.id)
+        await rig.until("Instance", "shop-app-0", "ProbeFailed", seconds=120)
+        await rig.crash()
+        rig.world.make_healthy(only.id)
+        rig.start()
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(60)
+
+    assert len(play(tmp_path, main).made()) == 1
 
 
 def test_a_restart_does_not_forget_the_back_off(tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ COUNT_SECONDS = 10.0
 async def reconcile(engine: Engine, key: Key) -> float | None:
     cloud = engine.objects.model(key, Cloud)
     if cloud is None:
-        engine.clouds.unbind(key)
-        engine.clouds.contacts.pop(key, None)
+        engine.clouds.forget(key)
         engine.memory.cached.pop(("counted", key), None)
         engine.memory.cached.pop(("opened", key), None)
         for place in [each for each in engine.memory.cached if each[:2] == ("resolve", key)]:
@@ -171,7 +170,7 @@ def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
     if todo.reason in _WITHDRAWN:
         if todo.reason is Reason.SECRET_NOT_FOUND:
             engine.clouds.contacts.pop(key, None)  # the same Secret, once it is back, is asked with anew
-        engine.clouds.unbind(key)
+        engine.clouds.refuse(key)
         return
     driver = engine.memory.cached.pop(("driver", key), None)
     if driver is not None and contact is not None and contact.account is not None:

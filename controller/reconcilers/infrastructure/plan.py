@@ -20,7 +20,8 @@ class Observed:
 
     `groups` are its own, `orphans` groups of its names that nobody owns (`--cascade=orphan` leaves them), `taken` names of
     groups that it wants and others hold, `id_taken` the Infrastructure that has its
-    spec.id, `machines` how many unclaimed machines of its identity exist per service.
+    spec.id, `machines` how many unclaimed machines of its identity exist per service, `unseen` why of some Clouds it is
+    not known yet which machines they have.
     """
 
     infrastructure: Infrastructure
@@ -31,6 +32,7 @@ class Observed:
     templates: Mapping[str, TemplateFacts] = field(default_factory=dict[str, TemplateFacts])
     clouds: Mapping[str, str] = field(default_factory=dict[str, str])
     machines: Mapping[str, int] = field(default_factory=dict[str, int])
+    unseen: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,12 @@ Action = AddFinalizer | CreateGroup | AdoptGroup | UpdateGroup | DeleteGroup | R
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`waits` says of each group that is to go which services go first."""
+    """`waits` says of each group that is to go which services go first, `unseen` of each that is to be made for which Cloud it waits."""
 
     actions: tuple[Action, ...] = ()
     problems: tuple[Problem, ...] = ()
     waits: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    unseen: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def plan(o: Observed) -> Plan:
@@ -112,17 +115,28 @@ def _steady(o: Observed) -> Plan:
     have = {each.spec.service: each for each in o.groups}
     going = {each.spec.service for each in o.groups if each.metadata.deleting}
     actions: list[Action] = []
+    unseen: dict[str, str] = {}
     for service in o.infrastructure.spec.services:
         group = have.get(service.name)
         if group is None:
             if going & {needs.service for needs in service.depends_on}:
                 continue  # a new one would keep what it depends on from going
+            if waits := _unseen(o, service):
+                unseen[service.name] = waits
+                continue
             actions.append(CreateGroup(group_name(o.infrastructure.metadata.name, service.name), _new(o, service)))
         elif not group.metadata.deleting and (spec := _changed(o, service, group)) != group.spec:
             actions.append(UpdateGroup(group.metadata.name, spec))
     services = {service.name for service in o.infrastructure.spec.services}
     removals, waits = _remove(tuple(each for each in o.groups if each.spec.service not in services), o.groups)
-    return Plan((*actions, *removals), waits=waits)
+    return Plan((*actions, *removals), waits=waits, unseen=unseen)
+
+
+def _unseen(o: Observed, service: Service) -> str:
+    """Why a Cloud may have machines of the service (a restore) that its number has to count, and that nobody has seen yet."""
+    if service.replicas is not None:
+        return ""
+    return next((o.unseen[name] for name, _ in o.templates[service.template_ref.name].clouds if name in o.unseen), "")
 
 
 def _new(o: Observed, service: Service) -> InstanceGroupSpec:

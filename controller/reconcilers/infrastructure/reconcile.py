@@ -83,6 +83,7 @@ async def _gather(engine: Engine, key: Key, infrastructure: Infrastructure) -> O
         templates=facts,
         clouds=_clouds(engine, key.namespace),
         machines=_unclaimed(engine, infrastructure),
+        unseen=_unseen(engine, key.namespace),
     )
 
 
@@ -94,6 +95,11 @@ def _orphaned(group: InstanceGroup, infrastructure: str) -> bool:
 def _clouds(engine: Engine, namespace: str) -> dict[str, str]:
     here = (each for each in engine.objects.models("Cloud", Cloud) if each.metadata.namespace == namespace)
     return {each.metadata.name: each.spec.arm()[0] for each in here}
+
+
+def _unseen(engine: Engine, namespace: str) -> dict[str, str]:
+    here = (each.metadata.name for each in engine.objects.models("Cloud", Cloud) if each.metadata.namespace == namespace)
+    return {name: unseen.message for name in here if (unseen := makings.unseen(engine, Key("Cloud", namespace, name))) is not None}
 
 
 async def _facts(engine: Engine, namespace: str, name: str) -> TemplateFacts | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from controller.api.group import InstanceGroup
-from controller.api.infrastructure import Infrastructure, InfrastructureStatus, ServiceStatus
+from controller.api.infrastructure import Infrastructure, InfrastructureStatus, Service, ServiceStatus
 from controller.api.meta import condition
 from controller.api.reasons import Reason
 from controller.reconcilers import conditions
@@ -19,7 +19,7 @@ _WAY = {Reason.SCALING, Reason.RECONCILING, Reason.WAITING_FOR_DEPENDENCIES}
 def report(o: Observed, plan: Plan, now: datetime) -> InfrastructureStatus:
     """What is written to the Infrastructure's status."""
     infra = o.infrastructure
-    services = tuple(sorted((*_of_groups(o, plan), *_missing(o)), key=lambda each: each.name))
+    services = tuple(sorted((*_of_groups(o, plan), *_missing(o, plan)), key=lambda each: each.name))
     up = sum(1 for each in services if each.reason == Reason.READY.value)
     all_ready = up == len(services) and not plan.actions and not plan.problems and not infra.metadata.deleting
     said = _said(infra, plan, services, all_ready)
@@ -66,17 +66,17 @@ def _service(group: InstanceGroup, plan: Plan) -> ServiceStatus:
     )
 
 
-def _missing(o: Observed) -> list[ServiceStatus]:
+def _missing(o: Observed, plan: Plan) -> list[ServiceStatus]:
     if o.infrastructure.metadata.deleting:
         return []
     have = {each.spec.service for each in o.groups}
-    return [
-        ServiceStatus(
-            name=each.name, replicas=each.initial_replicas(), reason=Reason.RECONCILING.value, message="its group is not made yet"
-        )
-        for each in o.infrastructure.spec.services
-        if each.name not in have
-    ]
+    missing = [each for each in o.infrastructure.spec.services if each.name not in have]
+    return [_not_made(each, plan.unseen.get(each.name, "")) for each in missing]
+
+
+def _not_made(service: Service, unseen: str) -> ServiceStatus:
+    reason, message = (Reason.WAITING_FOR_CLOUD, unseen) if unseen else (Reason.RECONCILING, "its group is not made yet")
+    return ServiceStatus(name=service.name, replicas=service.initial_replicas(), reason=reason.value, message=message[:512])
 
 
 def _said(infra: Infrastructure, plan: Plan, services: tuple[ServiceStatus, ...], all_ready: bool) -> tuple[Say, ...]:

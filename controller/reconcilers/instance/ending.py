@@ -37,17 +37,21 @@ def plan(o: Observed) -> Plan:
     if o.instance.metadata.annotations.get(meta.SCALE_IN) == "true" and not o.owner.going and not o.owner.counted:
         # Gone before the group has lowered its count, it would be replaced instead.
         return Plan((), steps.going(o, Reason.SCALING, "its group lowers its count first"))
-    if not o.cloud.exists and o.instance.status.launch is None:
-        return _release(o, Reason.DELETED, "never launched")
     if o.cloud.unasked and _is_quiet(o):
         return Plan((), steps.silent())
     if not o.cloud.ready or o.sight.listed is None:
-        why = o.cloud.message or "its machines were not listed yet"
+        why = o.cloud.message or ("its machines were not listed yet" if o.cloud.exists else _no_cloud(o, recorded))
         return Plan((), steps.going(o, Reason.WAITING_FOR_CLOUD, f"Cloud {observed.cloud_name(o)}: {why}"))
     if o.attempt.sent is Sent.IN_FLIGHT:
         return Plan((), steps.going(o, Reason.LAUNCHING, "a launch is on its way; its answer is awaited"))
     live = observed.live(observed.machines(o))
     return _terminate(o, live) if live else _nothing_seen(o)
+
+
+def _no_cloud(o: Observed, recorded: str) -> str:
+    """That nothing was launched is no proof: a restore drops what was recorded of it."""
+    known = recorded or o.instance.spec.batch.id
+    return f"there is none, to look for its machine; put it back, or give the machine up by {meta.ABANDON}={known}"
 
 
 def _terminate(o: Observed, live: tuple[Machine, ...]) -> Plan:

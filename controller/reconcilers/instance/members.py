@@ -39,7 +39,9 @@ def gather(engine: Engine, instance: Instance) -> Membership:
     key = engine.clouds.instance(Identity(batch.id, 0))
     first = engine.objects.model(key, Instance) if key is not None else None
     if first is None:
-        return Membership(instance, Attempt(), First.GONE, sent=_sent_before(engine, instance))
+        # Until it was gone it may have sent; what a process before this one saw of it is not known.
+        gone = engine.memory.firsts_gone.get(batch.id, engine.began)
+        return Membership(instance, Attempt(at=gone), First.GONE, sent=_sent_before(engine, instance))
     launch = first.status.launch
     if launch is None:
         return Membership(
@@ -52,6 +54,9 @@ def gather(engine: Engine, instance: Instance) -> Membership:
     status = instance.status if instance.status.launch is not None else instance.status.model_copy(update={"launch": launch})
     attempt = _attempt(first, engine.launcher.attempt(first.metadata.uid), batch.index)
     stands = First.LEAVING if first.metadata.deleting else First.SENT
+    if stands is First.LEAVING and attempt.at is None:
+        # An earlier process may have sent the call again until it ended.
+        attempt = replace(attempt, at=engine.began)
     return Membership(instance.model_copy(update={"status": status}), attempt, stands)
 
 

@@ -226,4 +226,7 @@ def ready_reason(o: Observed) -> str:
 
 def refused(o: Observed) -> bool:
     said = condition(o.instance.status.conditions, "Launched")
-    return o.attempt.sent is Sent.REFUSED or (said is not None and said.reason in BURNT - {Reason.LAUNCH_LOST})
+    if o.attempt.sent is Sent.REFUSED:
+        return True
+    # What was said, by whomever, is of a call before one that this process has no answer to.
+    return not o.attempt.unanswered and said is not None and said.reason in BURNT - {Reason.LAUNCH_LOST}

@@ -24,7 +24,7 @@ from controller.reconcilers.infrastructure.plan import recorded_edges
 from controller.reconcilers.instance import members, observed, plan, status, steps
 from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
 from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Plan, Record, Release, Resend, Stand, Terminate
-from controller.reconcilers.instancegroup.observed import wanted
+from controller.reconcilers.instancegroup.observed import failed, wanted
 
 #: What nobody needs further proof of while the Instance stays.
 _GONE = frozenset({MachineState.TERMINATED.value, "missing"})
@@ -54,6 +54,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if not seen.stand.untold:
         # Of a batch's later member the launch of its first one is written with the first news of its own.
         await _report(engine, key, members.gather(engine, fresh).instance, seen)
+    _note_verdict(engine, fresh, seen.stand, binding)
     if seen.stand.reason is Reason.LIMIT_REACHED and fresh.spec.batch.index == 0:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:
@@ -75,6 +76,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
 
 # --- gather ---------------------------------------------------------------------------------------------------------
 def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Observed:
+    if binding is not None:
+        engine.prober.renew(instance.metadata.uid, binding.inventory.recovered)
     batch = members.gather(engine, instance)
     instance = batch.instance
     recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
@@ -242,6 +245,19 @@ _TOLD: dict[str, Any] = {
         )
     },
 }
+
+
+def _note_verdict(engine: Engine, instance: Instance, stand: Stand, binding: Binding | None) -> None:
+    """Tell the group of a verdict by lists that are good now: by what an earlier process or a time of doubt left nothing is replaced."""
+    if binding is None or stand.keep or binding.inventory.trouble is not None or binding.inventory.recovered is None:
+        return
+    uid, since = instance.metadata.uid, binding.inventory.recovered
+    if engine.memory.judged.get(uid) == since:
+        return
+    engine.memory.judged[uid] = since
+    owner = next((each for each in instance.metadata.owner_references if each.kind == "InstanceGroup"), None)
+    if owner is not None and failed(instance) is not None:
+        engine.wake(Key("InstanceGroup", instance.metadata.namespace, owner.name))
 
 
 def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: Binding | None) -> None:

@@ -44,6 +44,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         launched=engine.clouds.batches(),
         narrow=made.implementation.name if made is not None and refusals.refused(engine, group, made.implementation) is not None else "",
         full=refusals.full(engine, group),
+        unjudged=frozenset(each.metadata.name for each in instances if not _is_judged(engine, each)),
         another=made is not None and made.implementation.name not in refusals.avoided(engine, group),
     )
     return observed, made
@@ -129,6 +130,12 @@ async def _orphaned(engine: Engine, group: InstanceGroup) -> bool:
         return False
     found = await engine.objects.refresh(Key("Infrastructure", group.metadata.namespace, owner.name))
     return found is None or found["metadata"]["uid"] != owner.uid
+
+
+def _is_judged(engine: Engine, instance: Instance) -> bool:
+    """Whether a pass of this process has looked at it by lists that are good since."""
+    binding, judged = engine.clouds.binding(cloud_key(instance)), engine.memory.judged.get(instance.metadata.uid)
+    return binding is not None and judged is not None and judged == binding.inventory.recovered
 
 
 def _in_doubt(engine: Engine, instances: tuple[Instance, ...]) -> str:

@@ -112,12 +112,23 @@ async def _config(engine: Engine, namespace: str, name: str, key: str) -> str | 
 async def _implementation(
     engine: Engine, group: InstanceGroup, template: InstanceTemplate, instances: tuple[Instance, ...]
 ) -> Implementation | Hold:
-    """The first implementation whose Cloud can be used and that was not refused lately, its names resolved to ids."""
+    """The first implementation whose Cloud can be used and that was not refused lately, its names resolved to ids.
+
+    Of a group without Instances, which may have been restored without them, the machines have to be looked for first, on every Cloud.
+    """
     refusals.remember(engine, group, instances)
+    if not instances:
+        for each in template.spec.implementations:
+            if (hidden := unseen(engine, _cloud_of(group, each))) is not None:
+                return hidden
     avoided = refusals.avoided(engine, group)
     order = sorted(template.spec.implementations, key=lambda each: each.name in avoided)
     hold: Hold | None = None
     for candidate in order:
+        key = _cloud_of(group, candidate)
+        if engine.clouds.is_unasked(key) and (hidden := unseen(engine, key)) is not None:
+            # What comes after it is for when it cannot be used, not for when it answers a moment later.
+            return hold or hidden
         resolved = await _resolved(engine, group, candidate)
         if isinstance(resolved, Implementation):
             return resolved
@@ -125,17 +136,33 @@ async def _implementation(
     return hold or Hold(Reason.CLOUD_NOT_FOUND, "the template has no implementation")
 
 
+def _cloud_of(group: InstanceGroup, candidate: Implementation) -> Key:
+    return Key("Cloud", group.metadata.namespace, candidate.cloud_ref.name)
+
+
+def unseen(engine: Engine, key: Key) -> Hold | None:
+    """That it is not known yet which machines a Cloud has, and why, if so."""
+    cloud = engine.objects.model(key, Cloud)
+    if cloud is None or cloud.metadata.deleting or not engine.clouds.is_unseen(key):
+        return None
+    return _not_listed(cloud)
+
+
+def _not_listed(cloud: Cloud) -> Hold:
+    said = meta.condition(cloud.status.conditions, "Ready")
+    why = f"{said.reason}: {said.message}" if said is not None and said.status == "False" else "its machines were not listed yet"
+    return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {cloud.metadata.name}: {why}")
+
+
 async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementation) -> Implementation | Hold:
-    key = Key("Cloud", group.metadata.namespace, candidate.cloud_ref.name)
+    key = _cloud_of(group, candidate)
     binding, cloud = engine.clouds.binding(key), engine.objects.model(key, Cloud)
     if cloud is None:
         return Hold(Reason.CLOUD_NOT_FOUND, f"there is no Cloud {key.name}")
     if cloud.metadata.deleting:
         return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {key.name} is being deleted")
     if binding is None or binding.inventory.listed is None or binding.inventory.trouble is not None:
-        said = meta.condition(cloud.status.conditions, "Ready")
-        why = f"{said.reason}: {said.message}" if said is not None and said.status == "False" else "its machines were not listed yet"
-        return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {key.name}: {why}")
+        return _not_listed(cloud)
     kind, arm = candidate.arm()
     place, now = ("resolve", key, json.dumps([kind, arm], sort_keys=True)), engine.ports.now().timestamp()
     kept: tuple[float, dict[str, Any] | Hold] | None = engine.memory.cached.get(place)
@@ -222,4 +249,4 @@ def _instances(engine: Engine, group: InstanceGroup) -> tuple[Instance, ...]:
     return tuple(each for each in found if each is not None and ready(each))
 
 
-__all__ = ["Makings", "dependencies", "makings", "template_text"]
+__all__ = ["Makings", "dependencies", "makings", "template_text", "unseen"]

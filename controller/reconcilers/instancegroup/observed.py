@@ -71,6 +71,7 @@ class Observed:
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
     which any machine is listed; `another` that new ones would be of one that was not refused lately. `narrow` is the implementation
     that new Instances would be of, if its Cloud had no room lately for as many as were asked for; `full` are all that had none for one.
+    `unjudged` names the Instances of which this process has not seen yet whether what is said of them is still so.
     """
 
     group: InstanceGroup
@@ -91,6 +92,7 @@ class Observed:
     another: bool = False
     narrow: str = ""
     full: frozenset[str] = frozenset()
+    unjudged: frozenset[str] = frozenset()
 
     def tries_narrow(self, instance: Instance) -> bool:
         """Whether its machine is still to come from the narrow implementation, or was refused by it."""
@@ -117,6 +119,11 @@ def failed(instance: Instance) -> Reason | None:
     if said is None or said.status != "False":
         return None
     return next((reason for reason in FAILED if reason.value == said.reason), None)
+
+
+def may_be_well(o: Observed, instance: Instance) -> bool:
+    """Whether it failed by what an earlier process said, or one that saw nothing, and may run well by now."""
+    return instance.metadata.name in o.unjudged and failed(instance) not in ENDED
 
 
 def ready(instance: Instance) -> bool:

@@ -16,7 +16,7 @@ from controller.ports import Identity, Key, Obj
 from controller.reconcilers.instancegroup import creation, snapshots, status
 from controller.reconcilers.instancegroup.gather import gather
 from controller.reconcilers.instancegroup.makings import Makings
-from controller.reconcilers.instancegroup.observed import Observed
+from controller.reconcilers.instancegroup.observed import ENDED, FAILED, Observed
 from controller.reconcilers.instancegroup.plan import (
     Action,
     AddFinalizer,
@@ -92,7 +92,8 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
 
 async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
     """Delete an Instance; one of a broken batch only if that is not launched meanwhile, of a deleted group only as it was seen: it may
-    have been taken from the group (`--cascade=orphan`), which a watch shows later. Raises Conflict."""
+    have been taken from the group (`--cascade=orphan`), which a watch shows later; so one whose machine may be well by now. Raises
+    Conflict."""
     unlaunched = reason is Reason.BATCH_BROKEN
     instance = engine.objects.model(key, Instance)
     if instance is None:
@@ -101,7 +102,8 @@ async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
     first = engine.clouds.instance(Identity(batch.id, 0))
     if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
         raise errors.Conflict(f"{first} was launched meanwhile")
-    await engine.objects.delete(key, as_seen=(unlaunched and batch.index == 0) or reason is Reason.DELETED)
+    as_seen = reason is Reason.DELETED or (reason in FAILED and reason not in ENDED)
+    await engine.objects.delete(key, as_seen=(unlaunched and batch.index == 0) or as_seen)
 
 
 def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:

@@ -15,7 +15,7 @@ from controller.api import meta
 from controller.api.group import Replacement
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
-from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, failed, ready, wanted, why
+from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, failed, may_be_well, ready, wanted, why
 
 #: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
 BACK_OFF_FIRST = timedelta(seconds=10)
@@ -41,7 +41,7 @@ class Replacing:
 def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Replacing:
     """Failed Instances that may go now, `held` being what forbids to make any: what is asked for in another way at once, others within
     the brake and after the back-off."""
-    broken = [each for each in live if failed(each) is not None]
+    broken = [each for each in live if failed(each) is not None and not may_be_well(o, each)]
     other_way = tuple(each for each in broken if _other_way(o, each)) if not o.in_doubt else ()
     gone = {each.metadata.name for each in other_way}
     found = _in_turn(o, tuple(each for each in broken if each.metadata.name not in gone), held)

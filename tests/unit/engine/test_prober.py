@@ -120,6 +120,30 @@ def test_only_failures_in_a_row_make_it_unhealthy(threshold: int, was_ready: boo
     run(scenario)
 
 
+@pytest.mark.parametrize("was_ready", [pytest.param(True, id="known from before"), pytest.param(False, id="seen healthy")])
+def test_with_a_new_epoch_failures_count_from_none(was_ready: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.watch(was_ready=was_ready)
+        rig.prober.renew("uid", 1)
+        await asyncio.sleep(5)
+        rig.answers.failing["10.0.0.1"] = "refused"
+        await asyncio.sleep(40)
+        rig.prober.renew("uid", 1)
+        assert rig.prober.view("uid").healthy is False, "the same epoch"
+        rig.prober.renew("uid", 2)
+        assert rig.prober.view("uid").healthy is None
+        await asyncio.sleep(15)
+        assert rig.prober.view("uid").healthy is None, "twice is not three times"
+        await asyncio.sleep(20)
+        assert rig.prober.view("uid").healthy is False
+        rig.prober.renew("uid", 3)
+        rig.answers.failing.clear()
+        await asyncio.sleep(11)
+        assert rig.prober.view("uid").healthy is True
+
+    run(scenario)
+
+
 def test_a_new_process_knows_nothing_until_the_first_answer_of_each_probe() -> None:
     async def scenario(rig: Rig) -> None:
         assert rig.prober.known("uid"), "what is not probed is not waited for"

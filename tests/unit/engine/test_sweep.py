@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from controller import errors
 from controller.engine import clouds
 from controller.engine.objects import dump
 from controller.engine.sweep import Policy
-from controller.ports import CONTROLLER_TAG, Gone, Identity, Key, MachineId
+from controller.ports import CONTROLLER_TAG, Changed, Gone, Identity, Key, MachineId
+from tests.properties import build
 from tests.simulated.world import Settings
 from tests.unit.engine.rig import ACCOUNT, Rig, run, turns
 
@@ -145,3 +147,45 @@ def test_a_claimed_machine_stops_being_sure(tmp_path: Path) -> None:
         await turns()
 
     run(tmp_path, scenario)
+
+
+async def _homeless(rig: Rig, number: int) -> list[MachineId]:
+    """So many that are sure to be nobody's, but for one look."""
+    found = [await stray(rig, f"stray-{each}", **{clouds.SERVICE_TAG: "old"}) for each in range(number)]
+    await asyncio.sleep(61)
+    await look(rig)
+    return found
+
+
+def test_one_whose_end_is_refused_keeps_no_other(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        first, *others = await _homeless(rig, 3)
+        rig.world.fail("delete", errors.Denied("it is protected"), times=float("inf"), where=lambda token: token == first)
+        await look(rig)
+        await turns()
+        assert {each.id for each in rig.world.live()} >= {first}
+        assert all(rig.world.machines[each].ending <= rig.world.clock() for each in others)
+        assert len(await rig.store.list("Event")) == 3, "each is reported all the same"
+
+    run(tmp_path, scenario, policy="Terminate")
+
+
+def test_one_whose_group_is_put_back_while_others_are_ended_is_left(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        first, second = await _homeless(rig, 2)
+        group = dump(build.group("old"))
+        group["spec"]["infrastructure"]["id"] = TAGS[clouds.INFRASTRUCTURE_ID_TAG]
+        call = rig.threads
+
+        async def put_back(do: Any, lane: str) -> Any:
+            answer = await call(do, lane)
+            if rig.world.machines[first].ending <= rig.world.clock():
+                rig.objects.take(Changed({**group, "kind": "InstanceGroup"}))
+            return answer
+
+        rig.threads = put_back
+        await look(rig)
+        assert rig.world.machines[first].ending <= rig.world.clock()
+        assert rig.world.machines[second].ending > rig.world.clock()
+
+    run(tmp_path, scenario, policy="Terminate")

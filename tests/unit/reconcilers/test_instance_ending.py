@@ -103,7 +103,10 @@ def _release(reason: Reason) -> Callable[[tuple[Action, ...]], bool]:
         pytest.param(
             ending(BOUND, annotations={meta.ABANDON: "batch-0"}, cloud=CloudView(exists=True)), (), Reason.WAITING_FOR_CLOUD, id="its batch"
         ),
-        pytest.param(ending(cloud=CloudView()), _release(Reason.DELETED), Reason.DELETED, id="no Cloud, never launched"),
+        pytest.param(ending(cloud=CloudView()), (), Reason.WAITING_FOR_CLOUD, id="no Cloud, launched by no record"),
+        pytest.param(
+            ending(cloud=CloudView(), annotations={meta.ABANDON: "batch-0"}), _release(Reason.ABANDONED), Reason.ABANDONED, id="its way out"
+        ),
         pytest.param(ending(BOUND, cloud=CloudView()), (), Reason.WAITING_FOR_CLOUD, id="no Cloud, launched"),
         pytest.param(
             ending(BOUND, acts=CLOSED, sight=replace(sees(MachineState.TERMINATED), trouble="no list")),
@@ -219,6 +222,15 @@ def test_a_later_member_hears_and_never_sends(o: Observed, reason: Reason) -> No
             ending(launched(), first=First.SENT, attempt=Attempt(Sent.DOUBTFUL, Reason.NO_CAPACITY, "full", at=NOW), sight=LATE),
             True,
             id="refused, and an earlier call made nothing",
+        ),
+        pytest.param(
+            ending(
+                launched().model_copy(update={"conditions": (build.said("Launched", False, Reason.NO_CAPACITY),)}),
+                first=First.SENT,
+                attempt=Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, "?", at=NOW, unanswered=True),
+            ),
+            False,
+            id="refused, by an answer to an earlier call",
         ),
         pytest.param(ending(launched(), first=First.LEAVING), False, id="its first goes: what was sent may show"),
         pytest.param(ending(launched(), first=First.LEAVING, sight=LATE, now=NOW + seconds(122)), True, id="and has not"),
