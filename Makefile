@@ -51,7 +51,7 @@ test-long: $(VENV)/dev ## A crash at every change on all clouds, an odd value at
 	$(PYTEST) -m long --ignore=tests/cluster
 
 test-crash: $(VENV)/dev ## The long way (hours): a crash at every call, reads too, on all clouds and in both homes; by SIGKILL at every change; thousands of property examples
-	CRASH=all HYPOTHESIS_PROFILE=thorough $(PYTEST) tests/crash tests/properties tests/e2e/test_kill_ec2.py $(addprefix tests/cluster/test_,operator_ec2.py operator_kill.py operator_standby.py restore_ec2.py)
+	CRASH=all HYPOTHESIS_PROFILE=thorough $(PYTEST) tests/crash tests/properties tests/e2e/test_kill_ec2.py $(addprefix tests/cluster/test_,operator_ec2.py operator_kill.py operator_kills.py operator_standby.py restore_ec2.py)
 
 lint: $(VENV)/dev ## Style
 	$(BIN)/ruff format --check -q .

@@ -40,7 +40,6 @@ UNREACHED: dict[str, str] = {
     "desktop.py watch store.watch": _ASKED,
     "engine/engine.py __init__ store.holds": "handed on to the terminator, which calls it as `_holds`",
     "engine/engine.py _watch store.watch": "a stream, which every crash ends and every start opens",
-    "engine/engine.py _stale objects.refresh": "a read after a conflict",
     "engine/engine.py _refused objects.say_trouble": "only where the API refuses a write: a condition, which each pass writes again",
     "engine/inventory.py _ask_missing driver.describe": "a read; asked only where a list lacks a machine, as those of test_lists.py do",
     "engine/inventory.py _list_changes driver.list": "only beside more than 200 machines: a read; the drawn stories come to it",

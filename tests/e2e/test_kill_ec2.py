@@ -282,6 +282,9 @@ _ASKED = "what the user asks for by the command; after a kill it is asked for ag
 _OPERATORS = "the operator's; the state file has one from its beginning"
 #: What no story comes to, and why: a call in a function of a file below `controller/`.
 UNREACHED: dict[str, str] = {
+    "desktop.py _put store.create": _ASKED,
+    "desktop.py _put store.patch": _ASKED,
+    "desktop.py change store.patch": _ASKED,
     "desktop.py delete store.delete": _ASKED,
     "controller_id.py _kept store.create": _OPERATORS,
     "controller_id.py _kept store.patch": _OPERATORS,
