@@ -1,7 +1,7 @@
 """`make bench`: measure, print the figures, write `docs/benchmark.md` and its picture, and `.dev/bench.json`.
 
 `python -m tests.bench` is called at the top of the repository. It decides what is measured how often; what a figure is
-stands in the modules that measure.
+stands in the modules that measure. With `--again` it words anew what `.dev/bench.json` has of the last measurement.
 """
 
 from __future__ import annotations
@@ -160,9 +160,12 @@ def show(console: Console, found: list[Section]) -> None:
 
 def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
-    results = measured(console)
+    if "--again" in sys.argv:
+        kept = json.loads(DATA.read_text())
+        results, where = TypeAdapter(Results).validate_python(kept["measured"]), kept["machine"]
+    else:
+        results, where = measured(console), machine()
     found = report.sections(results)
-    where = machine()
     show(console, found)
     PAGE.write_text(report.markdown(found, where))
     (PAGE.parent / report_ec2.PICTURE).write_text(report_ec2.picture(results.ec2))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,12 @@ class Section:
     figures: Sequence[Figure]
     #: A file beside the page.
     picture: str = ""
-    #: What stands in the way where a goal is missed.
-    misses: str = ""
+    #: What it would take to meet a goal that is missed, by words of the figures that it is about.
+    takes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def what_it_takes(self, figure: Figure) -> str:
+        """For the goal of that figure. Raises KeyError where nothing is said of it."""
+        return next((text for words, text in self.takes.items() if words in figure.what), "") or self.takes[figure.what]
 
 
 def spread(values: Sequence[float], unit: str = "", digits: int = 1, of: str = "runs") -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.bench.figures import Figure, Section
+from tests.bench.figures import Figure, Section, at_most
 from tests.bench.kubernetes import IDLE_SECONDS, Kubernetes, Phase
 
 #: The goals (issue 6, "Figures").
 UP_GOAL, DOWN_GOAL, RESTART_GOAL_SECONDS = 5.0, 3.0, 30.0
 #: With a hundred Instances, and with more.
 RSS_GOAL_MIB, RSS_GOAL_MORE_MIB = 170.0, 350.0
-_WHAT_IT_TAKES = (
-    "Of goals that are missed: a machine is written to four times while it comes up and twice when it goes, and roll-ups are shared out;"
-    " fewer would need one call that makes or deletes many."
-)
+EVENTS_GOAL = 3.0
+_TAKES = {
+    "writes an Instance": "one call that makes or deletes many: a machine is written to four times while it comes up and twice"
+    " when it goes, and roll-ups are shared out.",
+    "events an Instance": "a word less: each is told as made, Ready, going and gone, and its group's words are shared out.",
+    "resident memory": "less of each object in the cache; the simulated cloud and its machines are in it too.",
+    "restart → all": "fewer or larger pages of the first lists.",
+    "writes of an idle": "a write of an idle system is a defect: it has to be found and taken out.",
+    "writes and mutating": "what a restart changes is a defect: it has to be found and taken out.",
+}
 #: Events are written beside: one for each thing that a user is told.
 _EVENTS = "events"
 
@@ -27,12 +33,11 @@ def section(runs: Mapping[int, Kubernetes]) -> Section:
         idle, again = _writes(run.idle), _writes(run.restart)
         most = RSS_GOAL_MIB if number <= 100 else RSS_GOAL_MORE_MIB
         figures += [
-            _goal(f"{number}: writes an Instance, created → Ready", up, _events(run, run.up), UP_GOAL),
+            at_most(f"{number}: writes an Instance, created → Ready", [up], UP_GOAL, 2),
             Figure(f"{number}: … of these its own", f"{_own(run, run.up):.2f}"),
-            Figure(
-                f"{number}: writes an Instance, deleted", f"{down:.2f} + {_events(run, run.down)}", f"≤ {DOWN_GOAL:g}", down <= DOWN_GOAL
-            ),
+            at_most(f"{number}: writes an Instance, deleted", [down], DOWN_GOAL, 2),
             Figure(f"{number}: … of these its own", f"{_own(run, run.down):.2f}"),
+            at_most(f"{number}: events an Instance, created → gone", [_events(run, run.up) + _events(run, run.down)], EVENTS_GOAL, 2),
             Figure(f"{number}: CPU-ms an Instance up, down", f"{_cpu(run, run.up):.1f}, {_cpu(run, run.down):.1f}"),
             Figure(
                 f"{number}: resident memory, MiB before → all Ready",
@@ -57,13 +62,10 @@ def section(runs: Mapping[int, Kubernetes]) -> Section:
     how = (
         "A real kube-apiserver with etcd, the operator's parts (kopf's watches, the Kubernetes home) but for the cloud, which is simulated,"
         " and health, which is asked of it. Writes are those of the API server's audit log, roll-ups into groups and Infrastructures shared"
-        " out, Events apart. Memory includes the simulated cloud's machines."
+        " out, Events apart; no Lease is held, whose renewals (one in 2 s) would come beside. Memory includes the simulated cloud's"
+        " machines."
     )
-    return Section("Kubernetes", how, figures, misses=_WHAT_IT_TAKES)
-
-
-def _goal(what: str, writes: float, events: str, goal: float) -> Figure:
-    return Figure(what, f"{writes:.2f} + {events}", f"≤ {goal:g}", writes <= goal)
+    return Section("Kubernetes", how, figures, takes=_TAKES)
 
 
 def _sum(phase: Phase, chosen: Callable[[str], bool]) -> int:
@@ -82,8 +84,8 @@ def _own(run: Kubernetes, phase: Phase) -> float:
     return _sum(phase, lambda what: what.partition("/")[0] == "instances") / run.instances
 
 
-def _events(run: Kubernetes, phase: Phase) -> str:
-    return f"{_sum(phase, lambda what: what == _EVENTS) / run.instances:.2f} events"
+def _events(run: Kubernetes, phase: Phase) -> float:
+    return _sum(phase, lambda what: what == _EVENTS) / run.instances
 
 
 def _cpu(run: Kubernetes, phase: Phase) -> float:

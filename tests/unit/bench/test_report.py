@@ -173,15 +173,24 @@ def test_a_loss_that_is_seen_late_is_told(change: dict[str, list[tuple[float, fl
     [
         pytest.param({"up": {"patch instances/status": 501}}, "writes a machine, created → Ready", id="up"),
         pytest.param({"down": {"delete instances": 301}}, "writes a machine, deleted", id="down"),
+        pytest.param({"down": {"create events": 201}}, "events a machine, created → gone", id="events"),
         pytest.param({"restart": {"patch clouds/status": 1}}, "writes of 900 s of quiet, and of a restart", id="restart"),
     ],
 )
 def test_a_fleet_that_writes_too_much_is_told_and_what_it_would_take(change: dict[str, dict[str, int]], expected: str) -> None:
     results = replace(GOOD, ec2_kubernetes=[replace(WRITES, **change)])
     assert missed(results) == [f"100 alike on Kubernetes: {expected}"]
-    words = "Of goals that are missed"
-    assert words in report.markdown(report.sections(results), "a machine")
+    words = "What it would take"
+    page = report.markdown(report.sections(results), "a machine")
+    assert words in page
+    assert f"- 100 alike on Kubernetes: {expected}: " in page
     assert words not in report.markdown(report.sections(GOOD), "a machine")
+
+
+def test_of_every_goal_it_is_said_what_it_would_take_where_it_is_missed() -> None:
+    for section in report.sections(GOOD):
+        for each in section.figures:
+            assert each.met is None or len(section.what_it_takes(each)) > 10, each.what
 
 
 def test_the_picture_has_a_line_for_each_fleet() -> None:
