@@ -39,7 +39,7 @@ demo-kubernetes: up ## The same as `make demo` on a real Kubernetes API, by kube
 down: ## Delete the infrastructures, wait, end all that `make demo` and `make up` started
 	@if [ -x $(BIN)/occopus ]; then tools/down $(DEV) $(BIN) $(CLUSTER); fi
 
-test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests but the long ones
+test: $(VENV)/dev lint types imports verify ## Set up all, then lint, types, imports, generated files, all tests but the long ones and most that need a cluster
 	@$(BIN)/python -m tools.control_plane build
 	$(PYTEST) -m "not long" $(filter-out tests/cluster/,$(wildcard tests/*/)) tests/cluster/test_operator_rights.py tests/cluster/test_command_operator.py
 

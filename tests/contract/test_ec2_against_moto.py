@@ -298,6 +298,10 @@ _DIFFER: dict[str, tuple[Script, object, str]] = {
 }
 
 
+#: How many rows there are; `docs/promises.md` names it.
+NUMBER = len(_AGREE) + len(_DIFFER)
+
+
 @pytest.mark.parametrize("name", [pytest.param(each, id=each) for each in _AGREE])
 def test_both_give_the_same_answer(name: str, pair: Pair) -> None:
     moto, light = (_answer(_AGREE[name], side) for side in pair.sides())

@@ -309,7 +309,7 @@ UNREACHED: dict[str, str] = {
 )
 
 
-def _changes(found: Iterable[Site]) -> set[Site]:
+def changes(found: Iterable[Site]) -> set[Site]:
     return {each for each in found if each.call in CHANGES}
 
 
@@ -330,6 +330,6 @@ def test_the_stories_come_to_every_change_in_the_source(tmp_path: Path) -> None:
                 found = sites.at(each.call, each.places)
                 assert found, f"a call that the search of the source does not see: {each}"
                 met |= found
-    unreached = _changes(sites.found()) - met
+    unreached = changes(sites.found()) - met
     assert [str(each) for each in sorted(unreached) if _name(each) not in UNREACHED] == []
     assert set(UNREACHED) - {_name(each) for each in unreached} == set(), "excuses that nothing needs"

@@ -11,7 +11,7 @@ import pytest
 
 from controller.clouds.ec2 import driver
 from controller.engine.inventory import SLOWEST_SECONDS
-from controller.ports import CONTROLLER_TAG, Identity, Obj
+from controller.ports import CONTROLLER_TAG, Identity, MachineId, Obj
 from tests.simulated.on_ec2 import ACCOUNT
 from tests.simulated.world import SimulatedMachine
 from tests.system.documents import alone, chain, cloud, infrastructure, service, template
@@ -95,18 +95,22 @@ def test_two_groups_planned_at_once_take_all_the_room_that_there_is(tmp_path: Pa
     play(tmp_path, main)
 
 
+def _foreign(rig: Ec2Rig) -> set[MachineId]:
+    """Machines in the account that are not this controller's, however like its own they look."""
+    ours = {"occopus.io/service": "app", "occopus.io/namespace": "default"}
+    tags = {
+        "untagged": {},
+        "named": {"Name": "shop-app-0", **ours},
+        "theirs": {CONTROLLER_TAG: ANOTHER, **ours},
+        "longer": {CONTROLLER_TAG: rig.options.controller_id + "-2"},
+        "case": {CONTROLLER_TAG: rig.options.controller_id.upper()},
+    }
+    return {rig.world.insert(ACCOUNT, Identity(name, 0), each) for name, each in tags.items()}
+
+
 def test_foreign_machines_are_never_touched(tmp_path: Path) -> None:
     async def main(rig: Ec2Rig) -> None:
-        insert = rig.world.insert
-        foreign = {
-            insert(ACCOUNT, Identity("untagged", 0), {}),
-            insert(ACCOUNT, Identity("named", 0), {"Name": "shop-app-0", "occopus.io/service": "app", "occopus.io/namespace": "default"}),
-            insert(
-                ACCOUNT, Identity("theirs", 0), {CONTROLLER_TAG: ANOTHER, "occopus.io/service": "app", "occopus.io/namespace": "default"}
-            ),
-            insert(ACCOUNT, Identity("longer", 0), {CONTROLLER_TAG: rig.options.controller_id + "-2"}),
-            insert(ACCOUNT, Identity("case", 0), {CONTROLLER_TAG: rig.options.controller_id.upper()}),
-        }
+        foreign = _foreign(rig)
         await rig.crash()
         rig.options = type(rig.options)(rig.options.controller_id, "", allow_local=True, workers=16, sweep="Terminate")
         rig.start()
@@ -187,6 +191,7 @@ def _documents(id: str) -> list[Obj]:
 @pytest.mark.parametrize("kinds", WHICH)
 def test_a_backup_with_an_id_claims_its_machines_and_makes_none(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     async def main(rig: Ec2Rig) -> None:
+        foreign = _foreign(rig)
         await rig.make(*_documents("shop-1"))
         await rig.wait(rig.ready, 300)
         await rig.let_pass(60)
@@ -198,9 +203,10 @@ def test_a_backup_with_an_id_claims_its_machines_and_makes_none(tmp_path: Path, 
         # They are really its own: they are ended with it.
         await rig.delete("Infrastructure", "shop")
         await rig.wait(rig.gone, 300)
-        assert rig.world.live() == []
+        assert ids(rig.world.live()) == foreign
+        assert _touched(rig, foreign) == set()
 
-    assert len(play(tmp_path, main).made()) == 4
+    assert len(play(tmp_path, main).made()) == 4 + 5
 
 
 @pytest.mark.parametrize("kinds", WHICH)

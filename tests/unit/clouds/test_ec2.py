@@ -11,6 +11,7 @@ import pytest
 
 from controller import errors
 from controller.clouds.ec2 import access
+from controller.engine import inventory
 from controller.ports import CALL_SECONDS, CONTROLLER_TAG, Account, MachineId, MachineState
 from tests.simulated.ec2 import Garbage, Hang, Refusal
 from tests.simulated.world import NEVER
@@ -97,6 +98,13 @@ def test_a_list_of_which_a_page_is_missing_is_none(
     cloud.world.fail("DescribeInstances", error, times=NEVER, where=_from_call(page))
     with pytest.raises(errors.Transient):
         cloud.open().list()
+
+
+def test_a_list_comes_in_pages_of_as_many_as_the_count_of_calls_takes_it_for(cloud: Cloud) -> None:
+    cloud.insert(2 * inventory.PAGE + 1)
+    assert len(cloud.open().list()) == 2 * inventory.PAGE + 1
+    assert len(cloud.calls("DescribeInstances")) == 3
+    assert 100 <= inventory.PAGE <= 200
 
 
 def test_a_read_is_asked_once_more_and_a_throttled_one_is_not(cloud: Cloud) -> None:
