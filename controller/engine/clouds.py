@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from controller import errors
 from controller.api.instance import Instance
 from controller.engine.inventory import Inventory, Surroundings
 from controller.engine.objects import Objects
@@ -136,7 +137,11 @@ class Clouds:
     def refuse(self, key: Key) -> None:
         """The Cloud cannot be used: it is let go of, and nobody waits for its machines to be seen."""
         self.unbind(key)
-        if key not in self._refused:
+        self.not_awaited(key)
+
+    def not_awaited(self, key: Key) -> None:
+        """Nobody waits for the machines of this Cloud to be seen for the first time."""
+        if key not in self._refused and key not in self._bindings:
             self._refused.add(key)
             self.wake_groups()
 
@@ -157,7 +162,9 @@ class Clouds:
     def is_unseen(self, key: Key) -> bool:
         """Whether no list of the Cloud's was ever seen by this process, though it may be used: what machines it has is not known."""
         binding = self._bindings.get(key)
-        return binding.inventory.listed is None if binding is not None else key not in self._refused
+        if binding is None:
+            return key not in self._refused
+        return binding.inventory.listed is None and not isinstance(binding.inventory.trouble, errors.Denied)
 
     def unbind(self, key: Key) -> None:
         """Let go of the Cloud; an inventory that no Cloud uses ends."""

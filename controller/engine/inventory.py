@@ -86,6 +86,9 @@ class Inventory:
         self.trouble: errors.CloudError | None = None
         #: When the lists that are good by now began to be: what was said before that is not known to be so still.
         self.recovered: datetime | None = None
+        #: When, by the loop's clock, the last good list before these began: since then the controller may have been cut off.
+        self.cut_off_since = 0.0
+        self._good_at = 0.0
         self.machines: dict[MachineId, Machine] = {}
         self._by_identity: dict[Identity, tuple[Machine, ...]] = {}
         self._not_found: dict[MachineId, list[datetime]] = {}
@@ -288,7 +291,8 @@ class Inventory:
         first, recovered = self.listed is None, self.trouble is not None
         self.machines, self.trouble = machines, None
         if first or recovered:
-            self.recovered = begun
+            self.recovered, self.cut_off_since = begun, self._good_at
+        self._good_at = asyncio.get_running_loop().time()
         self._denied.clear()
         if whole:
             self.listed = begun

@@ -37,12 +37,13 @@ class Target:
 
 @dataclass(slots=True)
 class _State:
-    """One probe of one machine. `passing` is None until it is known."""
+    """One probe of one machine. `passing` is None until it is known; `failures` are those in a row, `failing_since` the first of them."""
 
     probe: Probe
     wire: dict[str, Any]
     passing: bool | None = None
     failures: int = 0
+    failing_since: float = 0.0
     message: str = ""
 
 
@@ -70,25 +71,30 @@ class Prober:
         #: Never used twice, so that checks due for a machine that was forgotten are not taken for the next one's.
         self._generations = 0
 
-    def watch(self, uid: str, key: Key, target: Target) -> None:
-        """Probe this machine from now on; the same call again changes nothing."""
+    def watch(self, uid: str, key: Key, target: Target, epoch: object = None) -> None:
+        """Probe this machine from now on; the same call again changes nothing. For `epoch` see `renew`."""
         watched = self._watched.get(uid)
         if watched is not None and (watched.target.address, watched.target.health) == (target.address, target.health):
             return
         self._generations += 1
         generation = self._generations
         states = [_State(each, dump(each)) for each in target.health.probes]
-        self._watched[uid] = _Watched(key, target, asyncio.get_running_loop().time(), states, generation)
+        self._watched[uid] = _Watched(key, target, asyncio.get_running_loop().time(), states, generation, epoch)
         for number in range(len(states)):
             self._schedule(0.0, uid, generation, number)
 
-    def renew(self, uid: str, epoch: object) -> None:
-        """With each new epoch failures count from none: those before it may have been the controller's own, cut off from all."""
+    def renew(self, uid: str, epoch: object, cut_off_since: float) -> None:
+        """With each new epoch failures that began at that time of the loop, or later, count from none.
+
+        They may have been the controller's own, cut off from all. What failed before goes on failing.
+        """
         watched = self._watched.get(uid)
         if watched is None or watched.epoch == epoch:
             return
         watched.epoch = epoch
         for each in watched.states:
+            if each.failures == 0 or each.failing_since < cut_off_since:
+                continue
             if each.passing is False:
                 # It was healthy once, so it is judged as one that was.
                 watched.target = replace(watched.target, was_ready=True)
@@ -170,7 +176,7 @@ class Prober:
         if self._watched.get(uid) is not watched:
             return
         before = self.view(uid)
-        _judge(state, result, steady=watched.target.was_ready)
+        _judge(state, result, asyncio.get_running_loop().time(), steady=watched.target.was_ready)
         if self.view(uid) != before:
             self._wake(watched.key)
 
@@ -185,11 +191,12 @@ class Prober:
         self._changed.set()
 
 
-def _judge(state: _State, result: ProbeResult, *, steady: bool) -> None:
+def _judge(state: _State, result: ProbeResult, now: float, *, steady: bool) -> None:
     """Take in one result. Before the first success nothing but the message changes; the start-up deadline judges then."""
     if result.passed:
         state.passing, state.failures, state.message = True, 0, ""
         return
+    state.failing_since = state.failing_since if state.failures else now
     state.failures += 1
     state.message = result.message
     if (state.passing or steady) and state.failures >= state.probe.failure_threshold:

@@ -148,6 +148,37 @@ def test_one_that_was_ill_before_a_start_and_is_well_by_then_is_kept(tmp_path: P
     assert len(play(tmp_path, main).made()) == 1
 
 
+def test_one_that_is_ill_right_after_a_start_is_replaced_soon(tmp_path: Path) -> None:
+    """The first verdict of a process is the failure itself."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(3))
+        await rig.let_pass(900)
+        await rig.restart()
+        await rig.let_pass(20)
+        rig.world.make_unhealthy(rig.live()[0].id)
+        await rig.wait(lambda: len(rig.made()) == 4, 60)
+        await rig.wait(rig.ready, 120)
+
+    play(tmp_path, main)
+
+
+def test_one_that_is_missing_at_a_start_by_what_was_said_is_replaced_soon(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        await rig.let_pass(900)
+        # While it is paused nothing is replaced, and what is missing stays so.
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        rig.world.forget(rig.live()[0].id)
+        await rig.until("Instance", "shop-app-0", "MachineMissing", seconds=90)
+        await rig.restart()
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(lambda: len(rig.made()) == 2, 90)
+        await rig.wait(rig.ready, 120)
+
+    play(tmp_path, main)
+
+
 def test_a_restart_does_not_forget_the_back_off(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         rig.world.never_healthy = lambda machine: True
@@ -155,9 +186,11 @@ def test_a_restart_does_not_forget_the_back_off(tmp_path: Path) -> None:
         await rig.let_pass(1000)
         await rig.until("InstanceGroup", "shop-app", "BackOff")
         before = len(rig.made())
+        due = rig.obj("InstanceGroup", "shop-app")["status"]["replacement"]["due"]
         for _ in range(4):
             await rig.restart()
             await rig.let_pass(5)
+            assert rig.obj("InstanceGroup", "shop-app")["status"]["replacement"]["due"] == due
         assert len(rig.made()) == before
 
     play(tmp_path, main)

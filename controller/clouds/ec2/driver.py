@@ -203,14 +203,13 @@ class Ec2Driver:
         for some in ([each for each in trusted if each not in refused], refused):
             for chunk in _chunks(some, _ENDED_AT_ONCE):
                 outcomes.update(self._end(chunk, deadline))
-        self._remember_refused(outcomes)
         return [outcomes.get(each) for each in ids]
 
-    def _remember_refused(self, outcomes: Mapping[MachineId, errors.CloudError | None]) -> None:
+    def _remember(self, refused: Sequence[MachineId]) -> None:
         now = time.monotonic()
         with self._lock:
-            kept = {id: at for id, at in self._refused.items() if id not in outcomes and at > now - _REFUSED_SECONDS}
-            self._refused = kept | {id: now for id, error in outcomes.items() if isinstance(error, errors.Denied | errors.Invalid)}
+            kept = {id: at for id, at in self._refused.items() if at > now - _REFUSED_SECONDS}
+            self._refused = kept | dict.fromkeys(refused, now)
 
     def _trusted(self, ids: Sequence[MachineId]) -> Sequence[MachineId]:
         """Those that are this controller's, each once: shown as such lately, or looked at now."""
@@ -232,9 +231,12 @@ class Ec2Driver:
             chunk = waiting.pop()
             error = self._terminate(chunk, deadline)
             if isinstance(error, errors.Denied) and chunk == [alone]:
+                self._remember([alone])
                 return {**dict.fromkeys([alone, *(each for some in waiting for each in some)], error), **outcomes}
             settled = _settled(chunk, error)
             outcomes.update(dict.fromkeys(settled, None if isinstance(error, errors.MachineNotFound) else error))
+            if isinstance(error, errors.Denied | errors.Invalid):
+                self._remember(settled)
             rest = [each for each in chunk if each not in settled]
             middle = len(rest) if settled else len(rest) // 2
             waiting += [half for half in (rest[:middle], rest[middle:]) if half]

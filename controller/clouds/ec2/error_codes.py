@@ -55,7 +55,7 @@ _OF_SDK = frozenset(
 )
 _NOT_GOT = "the AWS SDK could not get the controller's own credentials"
 #: An image of the marketplace whose terms nobody of the account has accepted, in place of a service that was not signed up for.
-_OF_IMAGE = re.compile(r"marketplace|subscri", re.IGNORECASE)
+_OF_IMAGE = re.compile(r"marketplace|accept terms", re.IGNORECASE)
 #: In order; the first pattern that the code matches decides.
 _KINDS: tuple[tuple[type[errors.CloudError], tuple[str, ...]], ...] = (
     (errors.TokenSpent, ("IdempotentParameterMismatch", "IdempotentInstanceTerminated")),

@@ -46,6 +46,15 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         for place in [each for each in engine.memory.cached if each[:2] == ("resolve", key)]:
             del engine.memory.cached[place]
         return None
+    try:
+        return await _look(engine, key, cloud)
+    except errors.Forbidden:
+        # It is the controller that lacks a right; it is told and tried again.
+        engine.clouds.not_awaited(key)
+        raise
+
+
+async def _look(engine: Engine, key: Key, cloud: Cloud) -> float | None:
     secret = await _secret(engine, cloud)
     observed = _gather(engine, key, cloud, secret)
     todo = plan(observed)

@@ -54,7 +54,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if not seen.stand.untold:
         # Of a batch's later member the launch of its first one is written with the first news of its own.
         await _report(engine, key, members.gather(engine, fresh).instance, seen)
-    _note_verdict(engine, fresh, seen.stand, binding)
+    _note_verdict(engine, engine.objects.model(key, Instance) or fresh, seen.stand, binding)
     if seen.stand.reason is Reason.LIMIT_REACHED and fresh.spec.batch.index == 0:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:
@@ -77,7 +77,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
 # --- gather ---------------------------------------------------------------------------------------------------------
 def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Observed:
     if binding is not None:
-        engine.prober.renew(instance.metadata.uid, binding.inventory.recovered)
+        engine.prober.renew(instance.metadata.uid, binding.inventory.recovered, binding.inventory.cut_off_since)
     batch = members.gather(engine, instance)
     instance = batch.instance
     recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
@@ -249,7 +249,10 @@ _TOLD: dict[str, Any] = {
 
 def _note_verdict(engine: Engine, instance: Instance, stand: Stand, binding: Binding | None) -> None:
     """Tell the group of a verdict by lists that are good now: by what an earlier process or a time of doubt left nothing is replaced."""
-    if binding is None or stand.keep or binding.inventory.trouble is not None or binding.inventory.recovered is None:
+    if binding is None or binding.inventory.trouble is not None or binding.inventory.recovered is None:
+        return
+    # One that runs and cannot be probed is judged by what was said of it.
+    if stand.keep and (stand.machine is None or observed.probed(instance, stand.machine)):
         return
     uid, since = instance.metadata.uid, binding.inventory.recovered
     if engine.memory.judged.get(uid) == since:
@@ -272,7 +275,8 @@ def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: 
     if not addresses:
         return
     loopback = binding.plugin.loopback or (engine.options.allow_local and binding.on_this_computer)
-    engine.prober.watch(uid, key, prober.Target(addresses[0], health, loopback, instance.status.ready_time is not None))
+    target = prober.Target(addresses[0], health, loopback, instance.status.ready_time is not None)
+    engine.prober.watch(uid, key, target, binding.inventory.recovered)
 
 
 def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding | None) -> None:
@@ -282,6 +286,7 @@ def _await_proof(engine: Engine, key: Key, instance: Instance, binding: Binding 
     recorded = instance.status.machine
     if recorded is None and instance.metadata.deleting:
         binding.inventory.wake_after_list(key)
-    known = recorded is not None and recorded.state in _GONE and not instance.metadata.deleting
+    judged = engine.memory.judged.get(instance.metadata.uid) == binding.inventory.recovered
+    known = recorded is not None and recorded.state in _GONE and judged and not instance.metadata.deleting
     if recorded is not None and not known and recorded.id not in binding.inventory.machines:
         binding.inventory.wake_after_answer(key)

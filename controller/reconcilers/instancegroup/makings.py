@@ -128,7 +128,7 @@ async def _implementation(
         key = _cloud_of(group, candidate)
         if engine.clouds.is_unasked(key) and (hidden := unseen(engine, key)) is not None:
             # What comes after it is for when it cannot be used, not for when it answers a moment later.
-            return hold or hidden
+            return hidden
         resolved = await _resolved(engine, group, candidate)
         if isinstance(resolved, Implementation):
             return resolved

@@ -16,7 +16,7 @@ from controller.ports import Identity, Key, Obj
 from controller.reconcilers.instancegroup import creation, snapshots, status
 from controller.reconcilers.instancegroup.gather import gather
 from controller.reconcilers.instancegroup.makings import Makings
-from controller.reconcilers.instancegroup.observed import ENDED, FAILED, Observed
+from controller.reconcilers.instancegroup.observed import ENDED, FAILED, Observed, failed
 from controller.reconcilers.instancegroup.plan import (
     Action,
     AddFinalizer,
@@ -92,8 +92,7 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
 
 async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
     """Delete an Instance; one of a broken batch only if that is not launched meanwhile, of a deleted group only as it was seen: it may
-    have been taken from the group (`--cascade=orphan`), which a watch shows later; so one whose machine may be well by now. Raises
-    Conflict."""
+    have been taken from the group (`--cascade=orphan`), which a watch shows later. Raises Conflict."""
     unlaunched = reason is Reason.BATCH_BROKEN
     instance = engine.objects.model(key, Instance)
     if instance is None:
@@ -102,8 +101,23 @@ async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
     first = engine.clouds.instance(Identity(batch.id, 0))
     if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
         raise errors.Conflict(f"{first} was launched meanwhile")
-    as_seen = reason is Reason.DELETED or (reason in FAILED and reason not in ENDED)
-    await engine.objects.delete(key, as_seen=(unlaunched and batch.index == 0) or as_seen)
+    if reason in FAILED and reason not in ENDED:
+        await _delete_failed(engine, key, reason)
+        return
+    await engine.objects.delete(key, as_seen=(unlaunched and batch.index == 0) or reason is Reason.DELETED)
+
+
+async def _delete_failed(engine: Engine, key: Key, reason: Reason) -> None:
+    """Delete an Instance as it was seen to fail; not one that is well, or fails otherwise, by now."""
+    instance = engine.objects.model(key, Instance)
+    while instance is not None and failed(instance) is reason:
+        try:
+            await engine.objects.delete(key, as_seen=True)
+        except errors.Conflict:
+            await engine.objects.refresh(key)
+            instance = engine.objects.model(key, Instance)
+            continue
+        return
 
 
 def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:

@@ -41,7 +41,10 @@ class Replacing:
 def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Replacing:
     """Failed Instances that may go now, `held` being what forbids to make any: what is asked for in another way at once, others within
     the brake and after the back-off."""
-    broken = [each for each in live if failed(each) is not None and not may_be_well(o, each)]
+    failing = [each for each in live if failed(each) is not None]
+    broken = [each for each in failing if not may_be_well(o, each)]
+    if failing and not broken:
+        return Replacing()  # Looked at first; what holds replacements back stays as it is.
     other_way = tuple(each for each in broken if _other_way(o, each)) if not o.in_doubt else ()
     gone = {each.metadata.name for each in other_way}
     found = _in_turn(o, tuple(each for each in broken if each.metadata.name not in gone), held)

@@ -156,7 +156,10 @@ def test_a_wrong_clock_is_no_wrong_key(words: str, told: str) -> None:
 
 
 def test_a_service_that_was_not_signed_up_for_is_the_accounts() -> None:
-    assert isinstance(_answered("OptInRequired", "You are not signed up for this service"), errors.Denied)
+    assert isinstance(
+        _answered("OptInRequired", "You are not subscribed to this service. Please go to http://aws.amazon.com to subscribe."),
+        errors.Denied,
+    )
 
 
 @pytest.mark.parametrize(

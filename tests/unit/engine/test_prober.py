@@ -121,25 +121,45 @@ def test_only_failures_in_a_row_make_it_unhealthy(threshold: int, was_ready: boo
 
 
 @pytest.mark.parametrize("was_ready", [pytest.param(True, id="known from before"), pytest.param(False, id="seen healthy")])
-def test_with_a_new_epoch_failures_count_from_none(was_ready: bool) -> None:
+def test_with_a_new_epoch_failures_of_the_time_that_was_cut_off_count_from_none(was_ready: bool) -> None:
     async def scenario(rig: Rig) -> None:
         rig.watch(was_ready=was_ready)
-        rig.prober.renew("uid", 1)
+        rig.prober.renew("uid", 1, loop.clock())
         await asyncio.sleep(5)
+        since = loop.clock()
         rig.answers.failing["10.0.0.1"] = "refused"
         await asyncio.sleep(40)
-        rig.prober.renew("uid", 1)
+        rig.prober.renew("uid", 1, since)
         assert rig.prober.view("uid").healthy is False, "the same epoch"
-        rig.prober.renew("uid", 2)
+        rig.prober.renew("uid", 2, since)
         assert rig.prober.view("uid").healthy is None
         await asyncio.sleep(15)
         assert rig.prober.view("uid").healthy is None, "twice is not three times"
         await asyncio.sleep(20)
         assert rig.prober.view("uid").healthy is False
-        rig.prober.renew("uid", 3)
+        rig.prober.renew("uid", 3, loop.clock() - 1)
+        assert rig.prober.view("uid").healthy is False, "it failed before"
+        rig.prober.renew("uid", 4, since)
         rig.answers.failing.clear()
         await asyncio.sleep(11)
         assert rig.prober.view("uid").healthy is True
+
+    run(scenario)
+
+
+def test_one_that_fails_is_found_though_a_list_fails_now_and_then() -> None:
+    """Less far apart than the failures that it takes."""
+
+    async def scenario(rig: Rig) -> None:
+        rig.watch()
+        await asyncio.sleep(5)
+        rig.answers.failing["10.0.0.1"] = "refused"
+        for epoch in range(5):
+            await asyncio.sleep(13)
+            good = loop.clock()
+            await asyncio.sleep(4)
+            rig.prober.renew("uid", epoch, good)
+        assert rig.prober.view("uid").healthy is False
 
     run(scenario)
 
