@@ -16,7 +16,7 @@ from controller.ports import Account, Key
 from controller.reconcilers import graph
 from controller.reconcilers.infrastructure.plan import recorded_edges
 from controller.reconcilers.instancegroup import inputs, makings, refusals
-from controller.reconcilers.instancegroup.observed import Dependency, Hold, Observed, Unclaimed
+from controller.reconcilers.instancegroup.observed import Dependency, Hold, Observed, Unclaimed, failed
 
 
 async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, makings.Makings | None]:
@@ -44,7 +44,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         launched=engine.clouds.batches(),
         narrow=made.implementation.name if made is not None and refusals.refused(engine, group, made.implementation) is not None else "",
         full=refusals.full(engine, group),
-        unjudged=frozenset(each.metadata.name for each in instances if not _is_judged(engine, each)),
+        unjudged=frozenset(each.metadata.name for each in instances if failed(each) is not None and not _is_judged(engine, each)),
         another=made is not None and made.implementation.name not in refusals.avoided(engine, group),
     )
     return observed, made

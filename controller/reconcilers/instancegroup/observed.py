@@ -71,7 +71,7 @@ class Observed:
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
     which any machine is listed; `another` that new ones would be of one that was not refused lately. `narrow` is the implementation
     that new Instances would be of, if its Cloud had no room lately for as many as were asked for; `full` are all that had none for one.
-    `unjudged` names the Instances of which this process has not seen yet whether what is said of them is still so.
+    `unjudged` names those that failed of which this process has not seen yet whether what is said of them is still so.
     """
 
     group: InstanceGroup
