@@ -92,30 +92,21 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
 
 async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
     """Delete an Instance; one of a broken batch only if that is not launched meanwhile, of a deleted group only as it was seen: it may
-    have been taken from the group (`--cascade=orphan`), which a watch shows later. Raises Conflict."""
-    unlaunched = reason is Reason.BATCH_BROKEN
-    instance = engine.objects.model(key, Instance)
-    if instance is None:
-        return
-    batch = instance.spec.batch
-    first = engine.clouds.instance(Identity(batch.id, 0))
-    if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
-        raise errors.Conflict(f"{first} was launched meanwhile")
-    if reason in FAILED and reason not in ENDED:
-        await _delete_failed(engine, key, reason)
-        return
-    await engine.objects.delete(key, as_seen=(unlaunched and batch.index == 0) or reason is Reason.DELETED)
-
-
-async def _delete_failed(engine: Engine, key: Key, reason: Reason) -> None:
-    """Delete an Instance as it was seen to fail; not one that is well, or fails otherwise, by now."""
-    instance = engine.objects.model(key, Instance)
-    while instance is not None and failed(instance) is reason:
+    have been taken from the group (`--cascade=orphan`), which a watch shows later; one that failed, only while it fails so. Raises
+    Conflict."""
+    unlaunched, failing = reason is Reason.BATCH_BROKEN, reason in FAILED and reason not in ENDED
+    while (instance := engine.objects.model(key, Instance)) is not None and not (failing and failed(instance) is not reason):
+        batch = instance.spec.batch
+        first = engine.clouds.instance(Identity(batch.id, 0))
+        if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
+            raise errors.Conflict(f"{first} was launched meanwhile")
+        as_seen = (unlaunched and batch.index == 0) or reason is Reason.DELETED or failing
         try:
-            await engine.objects.delete(key, as_seen=True)
+            await engine.objects.delete(key, as_seen=as_seen)
         except errors.Conflict:
+            if not failing:
+                raise
             await engine.objects.refresh(key)
-            instance = engine.objects.model(key, Instance)
             continue
         return
 
