@@ -100,9 +100,10 @@ class Store(Protocol):
         """
         ...
 
-    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
         """Mark for deletion; without finalizers the object goes at once. Of one that is marked already, nothing.
 
+        Answers the object as it is marked then, where the store says it before its watch does.
         Raises Conflict where the object has another UID (or another version, if given), ObjectNotFound.
         """
         ...

@@ -179,8 +179,9 @@ HELP: dict[Reason, tuple[str, str]] = {
         "See the message and the conditions of the Cloud; put the tag back.",
     ),
     Reason.DUPLICATE_MACHINE: (
-        "Two machines carry this Instance's identity. No new ones are made meanwhile.",
-        "Look at both at the cloud and end the one not recorded.",
+        "Two machines carry this Instance's identity, and no new ones are made meanwhile; or it is a copy of the Instance that has the"
+        " machine.",
+        "Look at both machines at the cloud and end the one not recorded; delete a copy, which ends nothing.",
     ),
     Reason.LAUNCH_LOST: (
         "A launch was sent, its answer was lost and no machine appeared; it is never sent again.",

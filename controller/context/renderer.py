@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: A render takes 5 ms; one that takes this much longer is a loop.
 RENDER_SECONDS = 2.0
 #: What a render may take beyond the interpreter with its modules: a template of 64 KiB takes under 10 MiB.
-MEMORY_BYTES = 512 * 1024 * 1024
+MEMORY_BYTES = 128 * 1024 * 1024
 #: Starting takes 0.2 s; a busy machine may take many times that, and no template is at fault then.
 START_SECONDS = 30.0
 #: The longest reply: base64 of the longest user data (1 Mi characters, up to 4 bytes each) and its wrapping.

@@ -109,6 +109,11 @@ class Clouds:
         """The Instance of a machine."""
         return next(iter(self._instances.get(identity, ())), None)
 
+    def rivals(self, identity: Identity, key: Key) -> tuple[Instance, ...]:
+        """Other Instances of that identity that stay: copies, as a restore beside the original makes them."""
+        found = (self._objects.model(each, Instance) for each in self._instances.get(identity, ()) if each != key)
+        return tuple(each for each in found if each is not None and not each.metadata.deleting)
+
     def batches(self) -> frozenset[str]:
         """The batches of which any machine is listed; computed once per change of a list."""
         versions = tuple(each.version for each in self._inventories.values())

@@ -147,8 +147,8 @@ class Objects:
     def _put(self, obj: Obj) -> None:
         key, uid = key_of(obj), obj["metadata"]["uid"]
         old = self.get(key)
-        if uid in self._gone or (old is not None and old["metadata"]["uid"] == uid and not _newer(obj, old)):
-            return
+        if uid in self._gone or (old is not None and not _newer(obj, old)):
+            return  # Of another UID: told late of one that stood here before.
         if old is not None and old["metadata"]["uid"] != uid:
             self._remove(key, old["metadata"]["uid"])
             old = None
@@ -261,17 +261,23 @@ class Objects:
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return
         self.writes += 1
+        uid, version = obj["metadata"]["uid"], obj["metadata"]["resourceVersion"] if as_seen else None
         try:
-            await self.store.delete(key, uid=obj["metadata"]["uid"], version=obj["metadata"]["resourceVersion"] if as_seen else None)
+            marked = await self.store.delete(key, uid=uid, version=version)
         except errors.ObjectNotFound:
-            self._remove(key, obj["metadata"]["uid"])
+            self._remove(key, uid)
+            return
+        if marked is not None and marked["metadata"].get("finalizers"):
+            # A pass that comes before the watch has told it must not take the object for one that stays.
+            self._put(marked)
 
     async def refresh(self, key: Key) -> Obj | None:
         """Read the object live and take it in."""
+        old = self.get(key)
         try:
             obj = await self.store.get(key)
         except errors.ObjectNotFound:
-            old = self.get(key)
+            # What was made since under this name is another object.
             if old is not None:
                 self._remove(key, old["metadata"]["uid"])
             return None

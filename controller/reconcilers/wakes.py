@@ -42,7 +42,8 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
     if obj is None:
         return
     kind, namespace = obj["kind"], _namespace(obj)
-    if kind in _RECONCILED and new is not None and (old is None or _own(old) != _own(new)):
+    if kind in _RECONCILED and (new is None or old is None or _own(old) != _own(new)) and (new is not None or kind == "Cloud"):
+        # Of a Cloud that is gone what is known of its account is forgotten.
         yield Wake(Key(kind, namespace, obj["metadata"]["name"]), How.USER)
     match kind:
         case "Instance":

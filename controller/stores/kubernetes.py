@@ -134,27 +134,31 @@ class KubernetesStore:
         accept = METADATA if asked.resource.kind == "Secret" else JSON
         return await self._requests.send(asked, body, query=_WRITE, accept=accept)
 
-    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
         """See the port. No propagation policy is named: our kinds fall to background deletion by themselves, and to name it would
         take from an object that its user deletes with `--cascade=orphan` or `foreground` the finalizer of that."""
         asked = Asked("delete", resources.resource(key.kind), key.namespace, key.name)
         preconditions = {"uid": uid} if version is None else {"uid": uid, "resourceVersion": version}
         options: Obj = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         try:
-            await self._deleted(asked, options)
+            answer = await self._deleted(asked, options)
         except errors.Conflict:
             # At a version: what moved the object on may be this deletion, sent twice (by us, or by aiohttp, which repeats a DELETE
             # on a connection that was kept and broke).
             if version is None or not await self._marked(key, uid):
                 raise
+            return None
+        # Of an object that went at once it is a Status.
+        return answer if answer is not None and answer.get("metadata", {}).get("uid") == uid else None
 
-    async def _deleted(self, asked: Asked, options: Obj) -> None:
+    async def _deleted(self, asked: Asked, options: Obj) -> Obj | None:
         """Delete, and again where the answer was lost: the UID makes that harmless."""
         try:
-            await self._requests.send(asked, options)
+            return await self._requests.send(asked, options)
         except Lost:
             with suppress(errors.ObjectNotFound):
-                await self._requests.send(asked, options)
+                return await self._requests.send(asked, options)
+        return None
 
     async def _marked(self, key: Key, uid: str) -> bool:
         metadata = (await self.get(key))["metadata"]

@@ -36,9 +36,9 @@ class CountingStore:
         self.writes[f"{key.kind} {subresource or 'patch'}"] += 1
         return await self._store.patch(key, patch, version=version, subresource=subresource)
 
-    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
         self.writes[f"{key.kind} delete"] += 1
-        await self._store.delete(key, uid=uid, version=version)
+        return await self._store.delete(key, uid=uid, version=version)
 
     def watch(self) -> AsyncIterator[Change]:
         return self._store.watch()

@@ -45,8 +45,9 @@ class InNamespace:
     async def patch(self, key: Key, patch: Obj, *, version: str, subresource: Literal["", "status"] = "") -> Obj:
         return self._back(await self._store.patch(self._key(key), patch, version=version, subresource=subresource))
 
-    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
-        await self._store.delete(self._key(key), uid=uid, version=version)
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
+        marked = await self._store.delete(self._key(key), uid=uid, version=version)
+        return None if marked is None else self._back(marked)
 
     async def watch(self) -> AsyncIterator[Change]:
         await self._source.start()

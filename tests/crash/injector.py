@@ -164,8 +164,8 @@ class FaultyStore:
     async def patch(self, key: Key, patch: Obj, *, version: str, subresource: Literal["", "status"] = "") -> Obj:
         return await self._gate.call("store.patch", lambda: self._store.patch(key, patch, version=version, subresource=subresource))
 
-    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> None:
-        await self._gate.call("store.delete", lambda: self._store.delete(key, uid=uid, version=version))
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
+        return await self._gate.call("store.delete", lambda: self._store.delete(key, uid=uid, version=version))
 
     async def watch(self) -> AsyncIterator[Change]:
         async for change in self._store.watch():

@@ -33,6 +33,9 @@ from controller.reconcilers.infrastructure.plan import (
 )
 from controller.reconcilers.instancegroup import makings
 
+#: How soon a ConfigMap that is not there is asked for again.
+_ASK_AGAIN_SECONDS = 10.0
+
 
 async def reconcile(engine: Engine, key: Key) -> float | None:
     infrastructure = engine.objects.model(key, Infrastructure)
@@ -47,7 +50,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     fresh = engine.objects.model(key, Infrastructure)
     if fresh is not None:
         await _report(engine, key, fresh)
-    return None
+    # A ConfigMap is not watched in every home.
+    return _ASK_AGAIN_SECONDS if any(each.reason is Reason.CONFIG_MAP_NOT_FOUND for each in todo.problems) else None
 
 
 async def _report(engine: Engine, key: Key, fresh: Infrastructure) -> None:

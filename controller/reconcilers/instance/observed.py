@@ -138,7 +138,7 @@ class Observed:
 
     `probed_since` is when this process began to probe its machine. Of a later member of a batch `instance` has the launch of its
     first member, `attempt` is that one's, and `first_said` is why that one waits. `batch_sent` says that another member has a machine
-    or a recorded launch, or that the list shows one.
+    or a recorded launch, or that the list shows one; `rival` is another Instance of the same identity that stays.
     """
 
     instance: Instance
@@ -153,6 +153,7 @@ class Observed:
     first: First = First.OWN
     first_said: tuple[Reason, str] | None = None
     batch_sent: bool = False
+    rival: Instance | None = None
 
 
 def machines(o: Observed) -> tuple[Machine, ...]:

@@ -50,6 +50,9 @@ def plan(o: Observed) -> Plan:
 # --- not launched yet -----------------------------------------------------------------------------------------------
 def _unsent(o: Observed) -> Plan:
     listed = (*observed.live(o.sight.machines), *o.sight.machines)
+    if listed and o.rival is not None and o.rival.status.launch is not None:
+        other = f"{o.rival.metadata.namespace}/{o.rival.metadata.name}"
+        return Plan((), steps.waiting(Reason.DUPLICATE_MACHINE, f"its machine is that of Instance {other}, of which it is a copy"))
     if listed:
         # One that has ended counts too: what was sent is never launched again (rule 4).
         return Plan((Record(listed[0]),), steps.waiting(Reason.LAUNCHING, "a machine of this identity exists already"))

@@ -95,7 +95,12 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
         first=batch.first,
         first_said=batch.first_said,
         batch_sent=batch.sent,
+        rival=next(iter(engine.clouds.rivals(identity_of(instance), _key_of(instance))), None),
     )
+
+
+def _key_of(instance: Instance) -> Key:
+    return Key("Instance", instance.metadata.namespace, instance.metadata.name)
 
 
 def _owner(engine: Engine, instance: Instance) -> Owner:

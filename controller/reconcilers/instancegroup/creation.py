@@ -27,19 +27,22 @@ from controller.reconcilers.instancegroup.refusals import AVOID_SECONDS
 
 
 async def adopt(engine: Engine, group: InstanceGroup) -> None:
-    """Take over Instances of this identity that nobody owns; none that goes, for which its machine would be ended."""
+    """Take over Instances of this identity that nobody owns; none that goes, for which its machine would be ended, nor a copy of one."""
     owner = {"metadata": {"ownerReferences": [owner_reference("InstanceGroup", group.metadata)]}}
     for each in engine.objects.strays(_key(group)):
         spec = each["spec"]
         same = (spec["infrastructure"]["id"], spec["service"]) == (group.spec.infrastructure.id, group.spec.service)
         unowned = not each["metadata"].get("ownerReferences") and not each["metadata"].get("deletionTimestamp")
-        if same and unowned and not group.metadata.deleting:
+        if same and unowned and not group.metadata.deleting and not engine.clouds.rivals(_identity(each), key_of(each)):
             await engine.objects.write(key_of(each), owner)
 
 
 async def create(engine: Engine, group: InstanceGroup, makings: Makings, action: Create) -> None:
     """New Instances, in batches; their revision is there."""
-    taken = await _taken(engine, group)
+    there = await everything(engine, group)
+    await _must_be_known(engine, there)
+    # An index is free only when the old object is gone.
+    taken = {each["spec"]["index"] for each in there}
     indexes = [index for index in range(len(taken) + action.count) if index not in taken][: action.count]
     batches = [Batch(id=id, index=index, size=size) for size in action.sizes for id in (str(uuid.uuid4()),) for index in range(size)]
     planned: list[Obj] = []
@@ -92,9 +95,12 @@ async def _made(engine: Engine, planned: Sequence[Obj]) -> _Made:
     )
 
 
-async def _taken(engine: Engine, group: InstanceGroup) -> set[int]:
-    """Indexes that are not free: an index is free only when the old object is gone."""
-    return {each["spec"]["index"] for each in await everything(engine, group)}
+async def _must_be_known(engine: Engine, there: Sequence[Obj]) -> None:
+    """What a live list shows and the cache does not have yet was not counted when the plan was made. Raises Conflict."""
+    for each in there:
+        key = Key("Instance", each["metadata"].get("namespace", "default"), each["metadata"]["name"])
+        if engine.objects.get(key) is None and await engine.objects.refresh(key) is not None and engine.objects.get(key) is not None:
+            raise errors.Conflict(f"{key} was made since")
 
 
 async def everything(engine: Engine, group: InstanceGroup) -> list[Obj]:

@@ -249,3 +249,50 @@ def test_finalizers_of_others_stay_and_the_last_one_lets_go(tmp_path: Path) -> N
             await store.get(KEY)
 
     run(tmp_path, scenario)
+
+
+def test_what_is_told_late_of_another_object_of_the_name_displaces_nothing() -> None:
+    objects, _ = fed()
+    objects.take(Changed(seen(9, uid="u2")))
+    objects.take(Changed(seen(5, uid="u1")))
+    found = objects.get(KEY)
+    assert found is not None
+    assert found["metadata"]["uid"] == "u2"
+    objects.take(Changed(seen(10, uid="u2")))
+    assert _version(objects.get(KEY)) == "10", "it is not taken for gone"
+
+
+class _Says:
+    """A store that answers as it is told, and may let something happen first."""
+
+    def __init__(self, answer: Obj | None, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self._answer, self._meanwhile = answer, meanwhile
+
+    async def get(self, key: Key) -> Obj:
+        self._meanwhile()
+        if self._answer is None:
+            raise errors.ObjectNotFound(str(key))
+        return self._answer
+
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
+        return self._answer
+
+
+def test_a_read_that_finds_nothing_takes_away_what_stood_there_before_it_alone() -> None:
+    objects, _ = fed()
+    objects.take(Changed(seen(5, uid="u1")))
+    objects.store = _Says(None, lambda: objects.take(Changed(seen(9, uid="u2"))))  # pyright: ignore[reportAttributeAccessIssue]
+    assert asyncio.run(objects.refresh(KEY)) is None
+    assert _version(objects.get(KEY)) == "9"
+
+
+@pytest.mark.parametrize("told", [pytest.param(True, id="the store says so"), pytest.param(False, id="the watch will tell")])
+def test_what_we_deleted_is_seen_to_go_at_once(told: bool) -> None:
+    objects, _ = fed()
+    objects.take(Changed(seen(5, finalizers=["occopus.io/controller"])))
+    marked = seen(6, finalizers=["occopus.io/controller"], deletionTimestamp="2026-11-28T00:00:00Z") if told else None
+    objects.store = _Says(marked)  # pyright: ignore[reportAttributeAccessIssue]
+    asyncio.run(objects.delete(KEY))
+    found = objects.get(KEY)
+    assert found is not None
+    assert ("deletionTimestamp" in found["metadata"]) is told

@@ -112,6 +112,12 @@ NEW = observed()
             Reason.LAUNCH_LOST,
             id="not found by tag: burnt",
         ),
+        pytest.param(
+            observed(sight=sees(MachineState.RUNNING), rival=build.instance(1, status=launched())),
+            (),
+            Reason.DUPLICATE_MACHINE,
+            id="a copy of one that was launched",
+        ),
         # with a machine
         pytest.param(observed(BOUND, sight=sees(MachineState.PENDING)), (), Reason.BOOTING, id="boots"),
         pytest.param(observed(BOUND, sight=sees(MachineState.RUNNING)), (), Reason.STARTING, id="starts"),
