@@ -44,7 +44,7 @@ UNREACHED: dict[str, str] = {
     "engine/inventory.py _ask_missing driver.describe": "a read; asked only where a list lacks a machine, as those of test_lists.py do",
     "engine/inventory.py _list_changes driver.list": "only beside more than 200 machines: a read; the drawn stories come to it",
     "engine/request.py _template objects.refresh": "a read of what a restart has forgotten or somebody has removed",
-    "reconcilers/instancegroup/creation.py _must_be_known objects.refresh": "a read of what a watch shows later; the state file's is at once",
+    "reconcilers/instancegroup/creation.py _must_be_known objects.refresh": "a read of what a watch shows later",
     "reconcilers/instancegroup/reconcile.py _delete objects.refresh": "a read after a conflict",
     "reconcilers/instancegroup/snapshots.py ensure objects.refresh": "a read after somebody else made the revision first",
 }
