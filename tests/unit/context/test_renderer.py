@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from controller.context.renderer import ChildRenderer
+from controller.context.renderer import MEMORY_BYTES, ChildRenderer
 from controller.ports import Renderer, RenderRequest
 from tests.simulated.renderer import InlineRenderer
 from tests.unit.context.values import CANARY, VALUES, leaks
@@ -104,6 +105,12 @@ async def _outcome(renderer: Renderer, body: str) -> bytes:
         return await renderer.render(_request(body))
     except errors.TemplateError as error:
         return str(error).encode()
+
+
+def test_no_template_takes_what_the_operator_needs_of_their_container() -> None:
+    """With 1,000 Instances the operator has 350 MB at most (docs/benchmark.md)."""
+    (limit,) = re.findall(r"limits: \{memory: (\d+)Mi\}", Path("deploy/operator.yaml").read_text())
+    assert MEMORY_BYTES + 350e6 <= int(limit) * 1024**2
 
 
 def test_time_and_memory_are_named() -> None:
