@@ -240,7 +240,8 @@ class Ec2Driver:
             rest = [each for each in chunk if each not in settled]
             middle = len(rest) if settled else len(rest) // 2
             waiting += [half for half in (rest[:middle], rest[middle:]) if half]
-            if isinstance(error, errors.Denied) and rest and not alone:
+            lacks_right = isinstance(error, errors.Denied) and not str(error).startswith(error_codes.PROTECTED)
+            if lacks_right and rest and not alone:
                 last = waiting.pop()
                 alone = last[-1]
                 waiting += [some for some in (last[:-1], [alone]) if some]

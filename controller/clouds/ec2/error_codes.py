@@ -53,6 +53,8 @@ _CLOCK = "RequestExpired"
 _OF_SDK = frozenset(
     {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateOAuth2Token", "CreateToken", "GetRoleCredentials"}
 )
+#: Said of a machine that is protected, whoever asks; not of a right that lacks.
+PROTECTED = "OperationNotPermitted"
 _NOT_GOT = "the AWS SDK could not get the controller's own credentials"
 #: An image of the marketplace whose terms nobody of the account has accepted, in place of a service that was not signed up for.
 _OF_IMAGE = re.compile(r"marketplace|accept terms", re.IGNORECASE)
@@ -64,7 +66,7 @@ _KINDS: tuple[tuple[type[errors.CloudError], tuple[str, ...]], ...] = (
     (errors.NoCapacity, ("Insufficient*", "*CapacityExceeded", "SpotMaxPriceTooLow", "Unsupported", "UnfulfillableCapacity")),
     (errors.NoCapacity, ("VolumeTypeNotAvailableInZone",)),
     # Permissions, and what the account's owner must do first.
-    (errors.Denied, ("UnauthorizedOperation", "AccessDenied*", "NotAuthorized", "OperationNotPermitted", "RegionDisabledException")),
+    (errors.Denied, ("UnauthorizedOperation", "AccessDenied*", "NotAuthorized", PROTECTED, "RegionDisabledException")),
     (errors.Denied, ("OptInRequired", "Blocked", "PendingVerification")),
     (errors.MachineNotFound, ("InvalidInstanceID*",)),
     (
@@ -243,4 +245,4 @@ def _after_seconds(response: Mapping[str, Any]) -> float | None:
     return min(float(said), _AFTER_MOST_SECONDS) if said.isdecimal() else None
 
 
-__all__ = ["WHOLE", "answered", "no_answer"]
+__all__ = ["PROTECTED", "WHOLE", "answered", "no_answer"]

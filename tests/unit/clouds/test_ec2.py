@@ -277,7 +277,7 @@ def test_those_that_are_gone_do_not_keep_the_others(cloud: Cloud, gone: int) -> 
 @pytest.mark.parametrize(
     ("refusal", "kind", "most"),
     [
-        pytest.param(Refusal("OperationNotPermitted", "The instance '{}' may not be terminated."), errors.Denied, 3, id="named"),
+        pytest.param(Refusal("OperationNotPermitted", "The instance '{}' may not be terminated."), errors.Denied, 2, id="named"),
         pytest.param(Refusal("UnauthorizedOperation", "You are not authorized.", 403), errors.Denied, 20, id="denied, not named"),
         pytest.param(Refusal("IncorrectInstanceState", "Some instance cannot."), errors.Invalid, 20, id="not named"),
     ],
