@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from controller.clouds.ec2.driver import Ec2Driver
-from controller.ports import Identity
+from controller.ports import Identity, Key, Obj, Store
 from tests.cluster.fixtures import Cluster
 from tests.crash import ends, sites
 from tests.crash.ends import End
@@ -34,10 +35,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run left: the calls that could be hit, and when they came; how it ended; and everything that was wrong."""
+    """What a run left: the calls that could be hit, when they came, and how many of them were roll-ups; how it ended; and everything
+    that was wrong."""
 
     calls: tuple[str, ...]
     times: tuple[float, ...]
+    roll_ups: int
     hit: str
     end: End
     wrong: tuple[str, ...]
@@ -72,7 +75,8 @@ def run(scenario: Scenario, place: Place, fault: Fault, trace: Trace | None = No
 async def _play(scenario: Scenario, system: System, injector: Injector, settle_seconds: float) -> Outcome:
     if injector.trace is not None:
         asyncio.get_running_loop().set_task_factory(sites.traced)
-    system.wrap_store = lambda store: FaultyStore(store, injector)
+    counted = _RollUps(injector)
+    system.wrap_store = lambda store: _Counted(store, injector, counted)
     system.wrap_driver = lambda driver: FaultyDriver(driver, injector)
     system.threads = threads
     system.start()
@@ -85,9 +89,34 @@ async def _play(scenario: Scenario, system: System, injector: Injector, settle_s
         await _reach(scenario, system, injector, settle_seconds)
     at = injector.at
     hit = injector.calls[at] if at is not None and at < len(injector.calls) else ""
-    outcome = Outcome(tuple(injector.calls), tuple(injector.times), hit, ends.end(system), tuple(_wrong(scenario, system)))
+    wrong = tuple(_wrong(scenario, system))
+    outcome = Outcome(tuple(injector.calls), tuple(injector.times), counted.roll_ups, hit, ends.end(system), wrong)
     await system.crash()
     return outcome
+
+
+@dataclass(slots=True)
+class _RollUps:
+    """How many of the calls that could be hit wrote what a group or an Infrastructure makes of other statuses."""
+
+    injector: Injector
+    roll_ups: int = 0
+
+    def count(self, kind: str, subresource: str) -> None:
+        if self.injector.armed and not self.injector.dead:
+            self.roll_ups += subresource == "status" and kind in ("InstanceGroup", "Infrastructure")
+
+
+class _Counted(FaultyStore):
+    """A store whose roll-ups are counted."""
+
+    def __init__(self, store: Store, injector: Injector, counted: _RollUps) -> None:
+        super().__init__(store, injector)
+        self._counted = counted
+
+    async def patch(self, key: Key, patch: Obj, *, version: str, subresource: Literal["", "status"] = "") -> Obj:
+        self._counted.count(key.kind, subresource)
+        return await super().patch(key, patch, version=version, subresource=subresource)
 
 
 async def _reach(scenario: Scenario, system: System, injector: Injector, settle_seconds: float) -> None:

@@ -120,13 +120,20 @@ def test_every_call(scenario: Scenario, where: str, mode: Mode, part: int, at: A
     unmet: list[int] = []
     for number in points:
         outcome, found = _run(scenario, at(where), Fault(mode, number, ALL), free)
-        if not outcome.hit:
+        if not outcome.hit and not _for_want_of_roll_ups(where, outcome, free):
             unmet.append(number)
         if found:
             wrong[f"{number} {outcome.hit}"] = found
     assert not wrong
     # The last roll-ups may come together. Reads depend on time, and time on what happened before.
     assert [each for each in unmet if each < len(free.calls) - 3] == [] or (ALL and len(unmet) <= len(points) // 20), unmet
+
+
+def _for_want_of_roll_ups(where: str, outcome: Outcome, free: Outcome) -> bool:
+    """Whether a run made fewer calls than the one without a fault for its roll-ups alone: watches of an API server tell of several
+    kinds in another order each time."""
+    fewer = outcome.roll_ups < free.roll_ups
+    return where in ON_KUBERNETES and fewer and len(outcome.calls) - outcome.roll_ups >= len(free.calls) - free.roll_ups
 
 
 def _of_the_cloud(free: Outcome, mode: Mode) -> set[int]:
