@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import ConfigDict, Field
 
-from controller.api.infrastructure import Dependency, Scaling
+from controller.api.infrastructure import Dependency, Scaling, ServiceName
 from controller.api.meta import (
     Address,
     Condition,
@@ -71,7 +71,12 @@ class InstanceGroupStatus(Status):
     ready_replicas: int = Field(default=0, description="Instances Ready.", ge=0)
     updated_replicas: int = Field(default=0, description="Instances made from the newest revision.", ge=0)
     selector: str = Field(default="", description="Label selector of its Instances, for the scale subresource.", max_length=256)
-    released: bool = Field(default=False, description="Each dependency was once Available; never taken back.")
+    dependencies_met: tuple[ServiceName, ...] = Field(
+        default=(),
+        description="Services of dependsOn that were Available when machines were first made after them; never taken back.",
+        max_length=20,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     revision: str = Field(default="", description="The newest revision of the template.", max_length=253)
     replacement: Replacement | None = Field(default=None, description="The last replacement of a failed machine.")
     addresses: tuple[Address, ...] = Field(

@@ -133,7 +133,7 @@ def group() -> Obj:
         "variables": variables(),
     }
     status = {
-        **{"replicas": 2, "readyReplicas": 1, "updatedReplicas": 2, "selector": "occopus.io/group=shop-web", "released": True},
+        **{"replicas": 2, "readyReplicas": 1, "updatedReplicas": 2, "selector": "occopus.io/group=shop-web", "dependenciesMet": ["db"]},
         **{"revision": "shop-web-1", "replacement": {"consecutive": 1, "time": TIME}, "addresses": ["10.0.0.2"], "reason": "Booting"},
     }
     return _object("InstanceGroup", "shop-web", spec, status)

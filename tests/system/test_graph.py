@@ -141,3 +141,24 @@ def test_a_name_that_another_infrastructures_group_holds_is_said(tmp_path: Path)
         await rig.wait(lambda: rig.ready("a-b"), 200)
 
     play(tmp_path, main)
+
+
+def test_a_dependency_that_is_added_is_waited_for_by_new_machines_alone(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        *others, shop = chain()
+        await rig.up(*others, shop)
+        before = ids(rig.world.live())
+        rig.world.never_healthy = lambda machine: machine.tags["occopus.io/service"] == "queue"
+        db, app, web = shop["spec"]["services"]
+        app = service("app", "db", "queue", scaling={"min": 3, "max": 5})
+        await rig.make(template("queue"), infrastructure(db, app, web, service("queue")))
+        await rig.until("InstanceGroup", "shop-app", "WaitingForDependencies", seconds=30)
+        assert "queue" in rig.said("InstanceGroup", "shop-app")[2]
+        assert "db" not in rig.said("InstanceGroup", "shop-app")[2]
+        await rig.let_pass(100)
+        assert ids(rig.live("app")) < before
+        rig.world.never_healthy = lambda machine: False
+        await rig.wait(lambda: rig.ready() and len(rig.live("app")) == 3)
+        assert rig.obj("InstanceGroup", "shop-app")["status"]["dependenciesMet"] == ["db", "queue"]
+
+    play(tmp_path, main)

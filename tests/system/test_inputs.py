@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Literal
 
+from controller.ports import Key, Obj
+from tests.bench.counting import CountingStore
 from tests.system.documents import chain, cloud, config, infrastructure, service, template
 from tests.system.rig import Rig, ids, play
 
@@ -32,6 +36,29 @@ def test_an_address_that_changed_is_reported_and_replaces_nothing(tmp_path: Path
         assert "shop-app-1" in message
         assert "shop-app-2" not in message
         assert new.private_address.encode() in rig.machine("shop-app-2").user_data
+
+    play(tmp_path, main)
+
+
+class SlowToSay(CountingStore):
+    """A store in which what becomes of shop-db-0 is written late."""
+
+    async def patch(self, key: Key, patch: Obj, *, version: str, subresource: Literal["", "status"] = "") -> Obj:
+        if key.name == "shop-db-0" and patch.get("status", {}).get("phase") == "Ended":
+            await asyncio.sleep(20)
+        return await super().patch(key, patch, version=version, subresource=subresource)
+
+
+def test_a_replacement_is_not_told_the_address_of_a_machine_that_ended_with_it(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.wrap_store = SlowToSay
+        await rig.restart()
+        await rig.up(*chain())
+        (gone,) = rig.live("db")
+        for machine in (gone, rig.live("app")[0]):
+            rig.world.kill(machine.id)
+        await rig.wait(lambda: rig.ready() and len(rig.made("app")) == 3, 400)
+        assert gone.private_address.encode() not in rig.made("app")[-1].user_data
 
     play(tmp_path, main)
 

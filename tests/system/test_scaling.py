@@ -192,3 +192,37 @@ def test_a_number_set_while_the_infrastructure_is_looked_at_stays(tmp_path: Path
         assert rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 4
 
     play(tmp_path, main)
+
+
+class TakenBack(CountingStore):
+    """A store in which somebody takes a number back when three Instances were deleted by it."""
+
+    armed = False
+    taken_back = False
+
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
+        answer = await super().delete(key, uid=uid, version=version)
+        if self.armed and self.writes["Instance delete"] == 3:
+            TakenBack.armed, TakenBack.taken_back = False, True
+            group = Key("InstanceGroup", "default", "shop-app")
+            await self.patch(group, {"spec": {"replicas": 12}}, version=(await self.get(group))["metadata"]["resourceVersion"])
+            await asyncio.sleep(0.1)  # the watch tells it
+        return answer
+
+
+def test_a_number_that_is_taken_back_ends_no_more_machines(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        TakenBack.armed = TakenBack.taken_back = False
+        rig.wrap_store = TakenBack
+        await rig.restart()
+        await rig.up(*alone(1))
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 12}})
+        await rig.wait(lambda: len(rig.live()) == 12 and rig.ready())
+        before = ids(rig.live())
+        TakenBack.armed = True
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 2}})
+        await rig.wait(lambda: TakenBack.taken_back, 30)
+        await rig.wait(lambda: len(rig.live()) == 12 and rig.ready(), 200)
+        assert len(before - ids(rig.live())) == 3
+
+    play(tmp_path, main)

@@ -163,8 +163,9 @@ def _unclaimed(engine: Engine, infrastructure: Infrastructure) -> dict[str, int]
         group = Key("InstanceGroup", infrastructure.metadata.namespace, group_name(infrastructure.metadata.name, service.name))
         same = [each for each in engine.objects.strays(group) if each["spec"]["infrastructure"]["id"] == infrastructure.identity]
         found[service.name] += sum(1 for each in same if each["spec"]["service"] == service.name)
+    own = (infrastructure.metadata.namespace, infrastructure.identity)
     for _, machine in engine.clouds.suspects():
-        if machine.tags.get(clouds.INFRASTRUCTURE_ID_TAG) == infrastructure.identity:
+        if (machine.tags.get(clouds.NAMESPACE_TAG), machine.tags.get(clouds.INFRASTRUCTURE_ID_TAG)) == own:
             found[machine.tags.get(clouds.SERVICE_TAG, "")] += 1
     return dict(found)
 

@@ -102,16 +102,32 @@ def _told(instance: Instance) -> dict[str, Any]:
     }
 
 
-def stale(instances: tuple[Instance, ...], revision: str, now: dict[str, Any]) -> frozenset[str]:
-    """Names of the running Instances of this revision that were told something else. Claimed ones were told nothing."""
+def stale(instances: tuple[Instance, ...], revision: str, now: dict[str, Any] | None) -> frozenset[str] | None:
+    """Names of the running Instances that were told something else; None where it is not known what they would be told now.
+
+    Claimed ones were told nothing. Of an older revision the addresses alone count: its variables belong to that revision's text.
+    """
+    running = [each for each in instances if each.spec.inputs and not each.metadata.deleting]
+    if now is None:
+        return None if running else frozenset()
     return frozenset(
         each.metadata.name
-        for each in instances
-        if each.spec.revision == revision and each.spec.inputs and not each.metadata.deleting and _kept(each.spec.inputs) != _kept(now)
+        for each in running
+        if (_kept(each.spec.inputs) != _kept(now) if each.spec.revision == revision else _moved(each.spec.inputs, now))
     )
 
 
 def _kept(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
     """What counts as told: variables, which Secret keys, and each service's addresses."""
+    return (inputs.get("variables"), inputs.get("secrets"), _addresses(inputs))
+
+
+def _moved(told: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a service that is still told has other addresses."""
+    before, after = _addresses(told), _addresses(now)
+    return any(before[each] != after[each] for each in before.keys() & after.keys())
+
+
+def _addresses(inputs: Mapping[str, Any]) -> dict[str, Any]:
     services: Mapping[str, Mapping[str, Any]] = inputs.get("services", {})
-    return (inputs.get("variables"), inputs.get("secrets"), {name: each.get("addresses") for name, each in services.items()})
+    return {name: each.get("addresses") for name, each in services.items()}

@@ -19,8 +19,9 @@ from controller.api.reasons import Reason
 from controller.api.template import Health, Implementation, InstanceTemplate
 from controller.context import references
 from controller.engine import request
+from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
-from controller.ports import Key, RenderRequest
+from controller.ports import Key, MachineId, MachineState, RenderRequest
 from controller.reconcilers.graph import Problem
 from controller.reconcilers.infrastructure.plan import group_name
 from controller.reconcilers.instancegroup import inputs, refusals, revision
@@ -245,8 +246,15 @@ def dependencies(engine: Engine, group: InstanceGroup) -> dict[str, InstanceGrou
 
 
 def _instances(engine: Engine, group: InstanceGroup) -> tuple[Instance, ...]:
+    """Those whose addresses are told: the newest list may show of one that is called Ready still that it runs no more."""
     found = (engine.objects.model(each, Instance) for each in engine.objects.children(group.metadata.uid, "Instance"))
-    return tuple(each for each in found if each is not None and ready(each))
+    return tuple(each for each in found if each is not None and ready(each) and _runs(engine, each))
+
+
+def _runs(engine: Engine, instance: Instance) -> bool:
+    binding, recorded = engine.clouds.binding(cloud_key(instance)), instance.status.machine
+    shown = binding.inventory.machines.get(MachineId(recorded.id)) if binding is not None and recorded is not None else None
+    return shown is None or shown.state is MachineState.RUNNING
 
 
 __all__ = ["Makings", "dependencies", "makings", "template_text", "unseen"]

@@ -66,7 +66,7 @@ class Observed:
     """What is known of one group.
 
     `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
-    revision; `stale` names Instances whose inputs are no longer so; `in_doubt` says why nothing may be destroyed.
+    revision; `stale` names Instances whose inputs are no longer so, None: nobody knows; `in_doubt` says why nothing may be destroyed.
     `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
     which any machine is listed; `another` that new ones would be of one that was not refused lately. `narrow` is the implementation
@@ -80,7 +80,7 @@ class Observed:
     hold: Hold | None = None
     dependencies: tuple[Dependency, ...] = ()
     revision: str = ""
-    stale: frozenset[str] = frozenset()
+    stale: frozenset[str] | None = frozenset()
     unclaimed: tuple[Unclaimed, ...] = ()
     duplicates: tuple[Identity, ...] = ()
     blockers: tuple[str, ...] = ()
@@ -108,9 +108,20 @@ def wanted(group: InstanceGroup) -> int:
     return max(most, scaling.min)
 
 
-def released(o: Observed) -> bool:
-    """Whether each dependency was once Available; latched, so that a flapping one never freezes its dependents."""
-    return o.group.status.released or all(each.available for each in o.dependencies)
+def met(o: Observed) -> frozenset[str]:
+    """The dependencies that hold nothing back any more: latched, so that a flapping one never freezes its dependents.
+
+    Those that are new, at first all, are met together.
+    """
+    services = frozenset(each.service for each in o.dependencies)
+    kept = services & frozenset(o.group.status.dependencies_met)
+    return services if all(each.available for each in o.dependencies if each.service not in kept) else kept
+
+
+def unmet(o: Observed) -> tuple[Dependency, ...]:
+    """The dependencies for which no machine is made yet."""
+    kept = met(o)
+    return tuple(each for each in o.dependencies if each.service not in kept)
 
 
 def failed(instance: Instance) -> Reason | None:

@@ -15,7 +15,7 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.ports import MachineState
 from controller.reconcilers.instancegroup import batches
-from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, Unclaimed, failed, ready, released, wanted, why
+from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, Unclaimed, failed, ready, unmet, wanted, why
 from controller.reconcilers.instancegroup.replacing import replacing
 
 
@@ -159,14 +159,12 @@ def _creating(
 
 def _held(o: Observed) -> Hold | None:
     """What forbids to make Instances now."""
-    return _unclaimed(o) if o.unclaimed or o.duplicates else _unreleased(o) or o.hold
+    return _unclaimed(o) if o.unclaimed or o.duplicates else _unmet(o) or o.hold
 
 
-def _unreleased(o: Observed) -> Hold | None:
-    if released(o):
-        return None
-    waits = "; ".join(f"{each.service} is not Available ({each.why})" for each in o.dependencies if not each.available)
-    return Hold(Reason.WAITING_FOR_DEPENDENCIES, waits)
+def _unmet(o: Observed) -> Hold | None:
+    waits = "; ".join(f"{each.service} is not Available ({each.why})" for each in unmet(o) if not each.available)
+    return Hold(Reason.WAITING_FOR_DEPENDENCIES, waits) if waits else None
 
 
 def _unclaimed(o: Observed) -> Hold:

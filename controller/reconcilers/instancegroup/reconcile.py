@@ -44,8 +44,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     for action in todo.actions:
         if isinstance(action, Release):
             return await _release(engine, key, orphaned=action.orphaned)
-        if isinstance(action, ScaleIn):
-            _must_be_as_planned(engine, key, group)
+        _must_be_as_planned(engine, key, group)
         await _act(engine, key, makings, action)
     if makings is not None and any(snapshots.needs(each, makings) for each in observed.instances):
         await snapshots.ensure(engine, group, makings)
@@ -112,7 +111,8 @@ async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
 
 
 def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:
-    """The count is lowered from the one that was seen, not from one that a user has set since. Raises Conflict."""
+    """What is done is what the user wants now: a number may be taken back while many machines are made or ended by it, and the count
+    is lowered from the one that was seen. Raises Conflict."""
     now = engine.objects.model(key, InstanceGroup)
     if now is not None and now.metadata.generation != planned.metadata.generation:
         raise errors.Conflict(f"{key} was changed since")

@@ -8,7 +8,7 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.reconcilers import conditions
 from controller.reconcilers.conditions import Say, say
-from controller.reconcilers.instancegroup.observed import Observed, ready, released, wanted
+from controller.reconcilers.instancegroup.observed import Observed, met, ready, wanted
 from controller.reconcilers.instancegroup.plan import Plan
 
 #: Addresses shown in a group's status: enough to reach it, bounded whatever its size.
@@ -19,7 +19,7 @@ def report(o: Observed, plan: Plan) -> InstanceGroupStatus:
     """What is written to the group's status."""
     live = tuple(each for each in o.instances if not each.metadata.deleting)
     up = tuple(sorted((each for each in live if ready(each)), key=lambda each: each.spec.index))
-    said = (_available(o.group, len(up)), _progressing(o, plan, live), _ready(o, plan, len(up)), _inputs(o), _scaled(o.group))
+    said = (_available(o.group, len(up)), _progressing(o, plan, live), _ready(o, plan, len(up)), _scaled(o.group), *_inputs(o.stale))
     old = o.group.status
     return InstanceGroupStatus(
         observed_generation=o.group.metadata.generation,
@@ -27,7 +27,7 @@ def report(o: Observed, plan: Plan) -> InstanceGroupStatus:
         ready_replicas=len(up),
         updated_replicas=sum(1 for each in live if o.revision and each.spec.revision == o.revision),
         selector=f"{meta.GROUP_LABEL}={o.group.metadata.name}",
-        released=released(o),
+        dependencies_met=tuple(sorted(met(o))),
         revision=o.revision or old.revision,
         replacement=plan.replacement,
         addresses=tuple(each.status.address for each in up[:SHOWN] if each.status.address),
@@ -69,12 +69,15 @@ def _ready(o: Observed, plan: Plan, up: int) -> Say:
     return say("Ready", True, Reason.READY, f"{up} of {want} machines Ready")
 
 
-def _inputs(o: Observed) -> Say:
-    if not o.stale:
-        return say("InputsCurrent", True, Reason.INPUTS_CURRENT, "what running machines were told is still so")
-    first = sorted(o.stale)[:5]
-    more = f" and {len(o.stale) - len(first)} more" if len(o.stale) > len(first) else ""
-    return say("InputsCurrent", False, Reason.INPUT_CHANGED, f"what {', '.join(first)}{more} were told has changed since")
+def _inputs(stale: frozenset[str] | None) -> tuple[Say, ...]:
+    """Nothing where it is not known what machines would be told now: then what was said stays."""
+    if stale is None:
+        return ()
+    if not stale:
+        return (say("InputsCurrent", True, Reason.INPUTS_CURRENT, "what running machines were told is still so"),)
+    first = sorted(stale)[:5]
+    more = f" and {len(stale) - len(first)} more" if len(stale) > len(first) else ""
+    return (say("InputsCurrent", False, Reason.INPUT_CHANGED, f"what {', '.join(first)}{more} were told has changed since"),)
 
 
 def _scaled(group: InstanceGroup) -> Say:

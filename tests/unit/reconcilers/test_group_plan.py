@@ -68,10 +68,32 @@ def test_what_holds_creation_back(o: Observed, reason: Reason) -> None:
 
 
 def test_a_dependency_that_was_available_once_holds_nothing_back() -> None:
-    latched = group(replicas=2, needs=("db",), status=InstanceGroupStatus(released=True))
+    latched = group(replicas=2, needs=("db",), status=InstanceGroupStatus(dependencies_met=("db",)))
     o = observed(group=latched, dependencies=(Dependency("db", False, "0 of 1"),))
     assert plan(o).actions == (Create((1, 1)),)
-    assert status.report(o, plan(o)).released
+    assert status.report(o, plan(o)).dependencies_met == ("db",)
+
+
+@pytest.mark.parametrize(
+    ("known", "available", "waits", "met"),
+    [
+        pytest.param((), {"db": True, "mq": False}, "mq", (), id="at first all together"),
+        pytest.param((), {"db": True, "mq": True}, "", ("db", "mq"), id="all are"),
+        pytest.param(("db",), {"db": False, "mq": False}, "mq", ("db",), id="a new one is waited for, a known one is not"),
+        pytest.param(("db",), {"db": False, "mq": True}, "", ("db", "mq"), id="the new one is"),
+        pytest.param(("db", "mq"), {"mq": False}, "", ("mq",), id="one that is no more is forgotten"),
+    ],
+)
+def test_a_dependency_that_is_new_is_waited_for(
+    known: tuple[str, ...], available: dict[str, bool], waits: str, met: tuple[str, ...]
+) -> None:
+    changed = group(replicas=2, needs=tuple(available), status=InstanceGroupStatus(dependencies_met=known))
+    o = observed(stands(0, True), group=changed, dependencies=tuple(Dependency(name, up, "0 of 1") for name, up in available.items()))
+    todo = plan(o)
+    assert (held(todo), created(todo)) == ((Reason.WAITING_FOR_DEPENDENCIES, 0) if waits else (Reason.SCALING, 1))
+    assert todo.progress is not None
+    assert todo.progress.message.startswith(waits)
+    assert status.report(o, todo).dependencies_met == met
 
 
 def test_scale_in_takes_what_is_not_ready_first_and_then_the_youngest() -> None:

@@ -139,7 +139,19 @@ NOW_TOLD: dict[str, Any] = {"variables": {"a": "1"}, "secrets": {}, "services": 
             NOW_TOLD | {"services": {"db": {"addresses": ["10.0.0.1"], "instances": ["y"]}}}, {}, False, id="another machine there"
         ),
         pytest.param({}, {}, False, id="claimed: told nothing"),
-        pytest.param(NOW_TOLD | {"variables": NO_VALUES}, {"spec": {"revision": "older"}}, False, id="of an older revision"),
+        pytest.param(NOW_TOLD | {"variables": NO_VALUES}, {"spec": {"revision": "older"}}, False, id="variables of an older revision"),
+        pytest.param(
+            NOW_TOLD | {"services": {"db": {"addresses": ["10.0.0.2"]}}},
+            {"spec": {"revision": "older"}},
+            True,
+            id="an address of an older revision",
+        ),
+        pytest.param(
+            NOW_TOLD | {"services": {"mail": {"addresses": ["10.0.0.2"]}}},
+            {"spec": {"revision": "older"}},
+            False,
+            id="a service that is told no more",
+        ),
         pytest.param(NOW_TOLD | {"variables": NO_VALUES}, {"deleting": True}, False, id="on its way out"),
     ],
 )
