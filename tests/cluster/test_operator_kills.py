@@ -1,20 +1,29 @@
 """Real SIGKILL of the operator at one call of each kind in each story, on EC2 over a real API server: each next one goes on from there.
 
-The stories and their calls are those of `tests/e2e/test_kill_ec2.py`, where the command is killed over a state file.
+The stories and their calls are those of `tests/e2e/test_kill_ec2.py`, where the command is killed over a state file. `make test-crash`
+(CRASH=all) kills at every call that changes something, each time from the beginning.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.fixtures import Cluster
-from tests.cluster.operator import Place, at_a_place, faulty
+from tests.cluster.operator import PATIENCE_SECONDS, Place, at_a_place, faulty
 from tests.cluster.test_operator_ec2 import OnEc2, applied, on_ec2, settled
 from tests.e2e.test_kill_ec2 import BATCHING, ENDING, HEALING, MAKING
 from tests.simulated.world import World
 
+ALL = os.environ.get("CRASH") == "all"
+#: So many are killed at once, each at a place of its own.
+TOGETHER = 4
 Deed = Callable[[Place, World], Awaitable[None]]
 
 
@@ -106,3 +115,68 @@ def test_killed_at_one_call_of_each_kind_the_next_ones_come_to_the_same_end(clus
         story(up, removed, ENDING, made=4, wanted=0),
     )
     at_a_place(cluster, tmp_path, *(on_ec2(each) for each in stories))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is done without a fault, and with one; how many machines there are then, and how many were ever made."""
+
+    name: str
+    prepare: Deed
+    deed: Deed
+    made: int
+    wanted: int
+
+    def killed_at(self, number: int, survived: list[int]) -> OnEc2:
+        """Killed after that change (0: before the first), and another one goes on. There may be no change of that number."""
+        fault = f"after:change#{number}:die" if number else "before:change#1:die"
+
+        async def told(place: Place, world: World) -> None:
+            await self.prepare(place, world)
+            await self.deed(place, world)
+            await place.ask("DELETE", place.lease_path)
+            dying = await place.start(module=faulty(fault))
+
+            async def over() -> bool:
+                return not dying.runs or await self.done(place, world)
+
+            await place.until(over, f"killed at {number}, or all is done", 2 * PATIENCE_SECONDS)
+            if dying.runs:
+                survived.append(number)
+                await dying.kill()
+            assert await dying.ended() == -signal.SIGKILL, dying.log()
+            await place.lead()
+            await place.until(lambda: self.done(place, world), f"all is done after {number}", 2 * PATIENCE_SECONDS)
+            assert len(world.machines) == self.made
+            await place.delete_all()
+
+        return told
+
+    async def done(self, place: Place, world: World) -> bool:
+        instances = await place.objects("Instance")
+        if len(instances) != self.wanted or len(world.live()) != self.wanted:
+            return False
+        return not await place.objects("Infrastructure") if not self.wanted else await place.is_ready("pair")
+
+
+CASES = (
+    Case("create", nothing, described, made=4, wanted=4),
+    Case("batch", up, scaled(6), made=7, wanted=7),
+    Case("heal", up, one_lost, made=5, wanted=4),
+    Case("scale-in", scaled_out, scaled(3), made=6, wanted=4),
+    Case("delete", up, removed, made=4, wanted=0),
+)
+
+
+@pytest.mark.skipif(not ALL, reason="half an hour: `make test-crash`")
+@pytest.mark.parametrize("case", [pytest.param(each, id=each.name) for each in CASES])
+def test_killed_at_every_change(cluster: Cluster, tmp_path: Path, case: Case) -> None:
+    survived: list[int] = []
+    for first in itertools.count(0, TOGETHER):
+        stories = [on_ec2(case.killed_at(number, survived)) for number in range(first, first + TOGETHER)]
+        (tmp_path / str(first)).mkdir()
+        at_a_place(cluster, tmp_path / str(first), *stories)
+        if survived:
+            break
+    # Each killed at all before that one.
+    assert min(survived) > len(MAKING)
