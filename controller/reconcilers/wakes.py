@@ -96,11 +96,12 @@ def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Itera
     if new is not None and old is not None and _told(old) == _told(new):
         return
     infrastructure, service = obj["spec"]["infrastructure"]["name"], obj["spec"]["service"]
+    let_go = _needs(old) - _needs(new)
     for other in objects.list("InstanceGroup"):
         if _namespace(other) != _namespace(obj) or other["spec"]["infrastructure"]["name"] != infrastructure:
             continue
-        depends = any(each["service"] == service for each in other["spec"].get("dependsOn", ()))
-        if depends or new is None:
+        # One that is deleted waits for those who depend on it.
+        if service in _needs(other) or other["spec"]["service"] in let_go or new is None:
             yield Wake(Key("InstanceGroup", _namespace(other), other["metadata"]["name"]), How.SOON)
     if new is None or new["metadata"].get("deletionTimestamp") or old is None or _own(old) != _own(new):
         # Deleting Instances of this infrastructure wait for their turn, or to be counted out.
@@ -113,10 +114,16 @@ def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Itera
         )
 
 
+def _needs(group: Obj | None) -> set[str]:
+    """The services that a group depends on."""
+    return {each["service"] for each in group["spec"].get("dependsOn", ())} if group is not None else set()
+
+
 def _told(group: Obj) -> tuple[Any, ...]:
     """What others of the graph read of a group."""
-    status = group.get("status", {})
-    available = next((each["status"] for each in status.get("conditions", ()) if each["type"] == "Available"), "")
+    status: Obj = group.get("status", {})
+    said: list[Obj] = [each for each in status.get("conditions", ()) if each["type"] == "Available"]
+    available = [(each["status"], each.get("observedGeneration") == group["metadata"].get("generation")) for each in said]
     return (*_own(group), available, status.get("readyReplicas"), tuple(status.get("addresses", ())))
 
 

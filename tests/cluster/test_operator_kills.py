@@ -19,6 +19,7 @@ from tests.cluster.fixtures import Cluster
 from tests.cluster.operator import PATIENCE_SECONDS, Place, at_a_place, faulty
 from tests.cluster.test_operator_ec2 import OnEc2, applied, on_ec2, settled
 from tests.e2e.test_kill_ec2 import BATCHING, ENDING, HEALING, MAKING
+from tests.simulated.harness import condition
 from tests.simulated.world import World
 
 ALL = os.environ.get("CRASH") == "all"
@@ -153,10 +154,12 @@ class Case:
         return told
 
     async def done(self, place: Place, world: World) -> bool:
+        """Whether it ended as it should: each Instance is Ready with its machine, or nothing is left."""
+        if not self.wanted:
+            return not any([await place.objects(kind) for kind in ("Infrastructure", "InstanceGroup", "Instance")])
         instances = await place.objects("Instance")
-        if len(instances) != self.wanted or len(world.live()) != self.wanted:
-            return False
-        return not await place.objects("Infrastructure") if not self.wanted else await place.is_ready("pair")
+        ready = [each["status"]["machine"]["id"] for each in instances if condition(each, "Ready") == "True"]
+        return len(instances) == self.wanted and sorted(ready) == sorted(each.id for each in world.live()) and await place.is_ready("pair")
 
 
 CASES = (

@@ -6,13 +6,14 @@ import random
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure, InfrastructureSpec, Scaling, Service
 from controller.api.meta import Condition
 from controller.api.reasons import Reason
+from controller.reconcilers import graph
 from controller.reconcilers.graph import TemplateFacts
 from controller.reconcilers.infrastructure import plan as planner
 from controller.reconcilers.infrastructure import status
@@ -59,8 +60,10 @@ class Groups:
 
     def step(self) -> planner.Plan:
         """Plan and apply; actions in any order, and some of the going groups go."""
+        edges = planner.recorded_edges(tuple(self.groups.values()))
         for each in [each for each in self.groups.values() if each.metadata.deleting and self.rng.random() < 0.5]:
-            del self.groups[each.spec.service]
+            if graph.may_go(each.spec.service, edges):
+                del self.groups[each.spec.service]
         before = planner.recorded_edges(tuple(self.groups.values()))
         todo = plan(self.observed())
         for action in self.rng.sample(todo.actions, len(todo.actions)):
@@ -127,12 +130,21 @@ def check(groups: Groups) -> None:
             assert each.spec.replicas == wanted[name].replicas
 
 
-@given(services(), services(), st.integers(0, 6), chance())
-def test_any_graph_becomes_any_other(first: tuple[Service, ...], second: tuple[Service, ...], steps: int, rng: random.Random) -> None:
+_BOTH = (build.service("a"), build.service("b", "a"))
+_ONE = (build.service("b"),)
+
+
+@example(_BOTH, [(3, _ONE), (2, _BOTH)], 0, random.Random(0)).via("one that goes is depended on again")
+@given(services(), st.lists(st.tuples(st.integers(0, 6), services()), min_size=1, max_size=3), st.integers(0, 4), chance())
+def test_any_graph_becomes_any_other(
+    first: tuple[Service, ...], later: list[tuple[int, tuple[Service, ...]]], back: int, rng: random.Random
+) -> None:
+    """Whatever was described before, and however far that went; at last the first one again, if `back` is not 0, after so many steps."""
     groups = world(first, rng)
-    for _ in range(steps):
-        groups.step()
-    groups.describe(second)
+    for steps, described in (*later, *([(back, first)] if back else [])):
+        for _ in range(steps):
+            groups.step()
+        groups.describe(described)
     groups.converge()
     check(groups)
     assert plan(groups.observed()) == planner.Plan()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from tests.system.documents import alone, chain, service
+from tests.system.documents import alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import MUTATING, Rig, ids, play, steady
 
 INF = float("inf")
@@ -187,6 +187,21 @@ def test_a_removed_service_that_comes_back_while_it_goes_is_made_again(tmp_path:
         await rig.wait(lambda: any(each.ending < INF for each in rig.made("web")), 10)
         await rig.make(chain()[-1])
         await rig.wait(lambda: rig.ready() and len(rig.world.live()) == 4, 300)
+
+    play(tmp_path, main)
+
+
+def test_a_removed_dependency_that_comes_back_while_it_goes_is_made_again(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        both = infrastructure(service("db"), service("web", "db"))
+        await rig.up(cloud(), template("db"), template("web"), both)
+        (web,) = rig.live("web")
+        await rig.make(infrastructure(service("web")))
+        await rig.wait(lambda: any(each.ending < INF for each in rig.made("db")), 30)
+        await rig.make(both)
+        await rig.wait(lambda: rig.ready() and len(rig.live("db")) == 1, 300)
+        assert rig.obj("InstanceGroup", "shop-web")["spec"]["dependsOn"] == [{"service": "db", "onChange": "Report"}]
+        assert ids(rig.live("web")) == {web.id}
 
     play(tmp_path, main)
 

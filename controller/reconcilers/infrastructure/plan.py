@@ -125,7 +125,7 @@ def _steady(o: Observed) -> Plan:
                 unseen[service.name] = waits
                 continue
             actions.append(CreateGroup(group_name(o.infrastructure.metadata.name, service.name), _new(o, service)))
-        elif not group.metadata.deleting and (spec := _changed(o, service, group)) != group.spec:
+        elif not group.metadata.deleting and (spec := _changed(o, service, group, going)) != group.spec:
             actions.append(UpdateGroup(group.metadata.name, spec))
     services = {service.name for service in o.infrastructure.spec.services}
     removals, waits = _remove(tuple(each for each in o.groups if each.spec.service not in services), o.groups)
@@ -145,9 +145,14 @@ def _new(o: Observed, service: Service) -> InstanceGroupSpec:
     return _spec(o, service, first)
 
 
-def _changed(o: Observed, service: Service, group: InstanceGroup) -> InstanceGroupSpec:
-    """The group's number is its own unless the service names one (design section 3)."""
-    return _spec(o, service, group.spec.replicas if service.replicas is None else service.replicas)
+def _changed(o: Observed, service: Service, group: InstanceGroup, going: set[str]) -> InstanceGroupSpec:
+    """The group's number is its own unless the service names one (design section 3).
+
+    One that goes, and is to come again, is depended on when it has gone: a new edge to it would keep it from going.
+    """
+    spec = _spec(o, service, group.spec.replicas if service.replicas is None else service.replicas)
+    later = going - {each.service for each in group.spec.depends_on}
+    return spec.model_copy(update={"depends_on": tuple(each for each in spec.depends_on if each.service not in later)})
 
 
 def _spec(o: Observed, service: Service, replicas: int) -> InstanceGroupSpec:

@@ -53,7 +53,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
 
 
 #: After how many seconds a cloud that did not answer, or knew a name not, is asked again: nothing would wake the group.
-_ASK_AGAIN_SECONDS = {Reason.WAITING_FOR_CLOUD: 10.0, Reason.CLOUD_INVALID: 60.0}
+_ASK_AGAIN_SECONDS = {Reason.WAITING_FOR_CLOUD: 10.0, Reason.CONFIG_MAP_NOT_FOUND: 10.0, Reason.CLOUD_INVALID: 60.0}
 
 
 def _again(engine: Engine, todo: Plan, observed: Observed) -> float | None:

@@ -64,6 +64,10 @@ def ready(value: Obj, status: str = "True", **more: Any) -> Obj:
     return value | {"status": {"conditions": conditions, **more}}
 
 
+def said_of(value: Obj, generation: int) -> Obj:
+    return value | {"status": {"conditions": [{"type": "Available", "status": "True", "observedGeneration": generation}]}}
+
+
 def changed(value: Obj, **metadata: Any) -> Obj:
     return value | {"metadata": value["metadata"] | metadata}
 
@@ -120,6 +124,24 @@ def test_what_its_user_changes_wakes_it_in_the_users_lane(value: Obj, change: di
             ready(group("db"), addresses=["10.0.0.2"]),
             {"Infrastructure shop": How.ROLL_UP, "InstanceGroup shop-app": How.SOON},
             id="group has another address",
+        ),
+        pytest.param(
+            said_of(group("db", generation=2), 1),
+            said_of(group("db", generation=2), 2),
+            {"Infrastructure shop": How.ROLL_UP, "InstanceGroup shop-app": How.SOON},
+            id="group is Available by its newest generation",
+        ),
+        pytest.param(
+            group("app", "db"),
+            group("app", generation=2),
+            {
+                "Infrastructure shop": How.ROLL_UP,
+                "InstanceGroup shop-app": How.USER,
+                "InstanceGroup shop-db": How.SOON,
+                "InstanceGroup shop-web": How.SOON,
+                "Instance shop-app-0": How.SOON,
+            },
+            id="group depends on another no more",
         ),
         pytest.param(
             group("web", "app"),
