@@ -84,15 +84,19 @@ async def _play(scenario: Scenario, system: System, injector: Injector, settle_s
     injector.arm()
     await scenario.act(system)
     await _reach(scenario, system, injector, settle_seconds)
-    if injector.died.is_set():
-        # By one of the last roll-ups, which come later than what was waited for.
-        await _reach(scenario, system, injector, settle_seconds)
     at = injector.at
     hit = injector.calls[at] if at is not None and at < len(injector.calls) else ""
+    if injector.died.is_set() or (at is not None and hit and system.clock() - injector.times[at] < _HEALS_SECONDS):
+        # At one of the last calls, which come later than what was waited for.
+        await _reach(scenario, system, injector, settle_seconds)
     wrong = tuple(_wrong(scenario, system))
     outcome = Outcome(tuple(injector.calls), tuple(injector.times), counted.roll_ups, hit, ends.end(system), wrong)
     await system.crash()
     return outcome
+
+
+#: After a call that failed what was said of it is said for so long at most: until the next list of the cloud.
+_HEALS_SECONDS = 30.0
 
 
 @dataclass(slots=True)
