@@ -86,13 +86,16 @@ class Prober:
     def renew(self, uid: str, epoch: object, cut_off_since: float) -> None:
         """With each new epoch failures that began at that time of the loop, or later, count from none.
 
-        They may have been the controller's own, cut off from all. What failed before goes on failing.
+        They may have been the controller's own, cut off from all. What failed before goes on failing. A machine that was never
+        healthy may have become so meanwhile: what it was told before is no word on it.
         """
         watched = self._watched.get(uid)
         if watched is None or watched.epoch == epoch:
             return
         watched.epoch = epoch
         for each in watched.states:
+            if each.passing is None and not watched.target.was_ready:
+                each.failures, each.message = 0, ""
             if each.failures == 0 or each.failing_since < cut_off_since:
                 continue
             if each.passing is False:
@@ -166,7 +169,7 @@ class Prober:
             )
 
     async def _check(self, uid: str, watched: _Watched, number: int) -> None:
-        state = watched.states[number]
+        state, epoch = watched.states[number], watched.epoch
         try:
             result = await self._checker.check(state.wire, watched.target.address, loopback=watched.target.loopback)
             metrics.probes.labels("passed" if result.passed else "failed").inc()
@@ -174,6 +177,9 @@ class Prober:
             # Whatever a checker does, its machine is probed again.
             self._schedule(self._period(watched, state), uid, watched.generation, number)
         if self._watched.get(uid) is not watched:
+            return
+        if not result.passed and state.failures == 0 and watched.epoch != epoch:
+            # It began while the controller may have been cut off.
             return
         before = self.view(uid)
         _judge(state, result, asyncio.get_running_loop().time(), steady=watched.target.was_ready)

@@ -110,6 +110,30 @@ def test_nothing_is_replaced_for_what_was_said_while_the_controller_was_cut_off(
     assert len(play(tmp_path, main).made()) == 5
 
 
+def test_one_that_got_healthy_while_the_controller_was_cut_off_is_kept_though_its_deadline_is_over(tmp_path: Path) -> None:
+    """What its last probe was told before is no word on it."""
+
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: True
+        await rig.make(*_ill(5))
+        await rig.until("Instance", "shop-app-0", "Starting")
+        cut_off = rig.world.fail("list", errors.Transient("no route to host"), times=INF)
+        await rig.let_pass(STARTUP + 60)
+
+        def mend() -> None:
+            # Between its last probe and the first list that is good.
+            rig.before.clear()
+            for each in rig.live():
+                rig.world.make_healthy(each.id)
+
+        rig.before["a1", "list"] = mend
+        rig.world.clear(cut_off)
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(120)
+
+    assert len(play(tmp_path, main).made()) == 5
+
+
 @pytest.mark.parametrize("harm", [pytest.param("ill", id="ill"), pytest.param("stopped", id="stopped")])
 def test_what_failed_while_nobody_looked_is_replaced_once_it_was_looked_at(tmp_path: Path, harm: str) -> None:
     async def main(rig: Rig) -> None:

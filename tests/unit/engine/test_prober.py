@@ -12,6 +12,7 @@ import pytest
 from controller.api.template import Health, Probe, TcpProbe
 from controller.engine.prober import Prober, Target
 from controller.ports import Key, ProbeResult
+from controller.reconcilers.instance.observed import Health as Verdict
 from tests.simulated import loop
 
 KEY = Key("Instance", "default", "one")
@@ -24,6 +25,7 @@ class Answers:
         self.failing: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
         self.hangs: set[str] = set()
+        self.takes: dict[str, float] = {}
         self.loopback: set[bool] = set()
 
     async def check(self, probe: Mapping[str, Any], address: str, *, loopback: bool) -> ProbeResult:
@@ -31,6 +33,7 @@ class Answers:
         self.loopback.add(loopback)
         if address in self.hangs:
             await asyncio.sleep(3600)
+        await asyncio.sleep(self.takes.get(address, 0))
         why = self.failing.get(f"{address}:{probe['tcp']['port']}", self.failing.get(address))
         return ProbeResult(why is None, why or "")
 
@@ -143,6 +146,36 @@ def test_with_a_new_epoch_failures_of_the_time_that_was_cut_off_count_from_none(
         rig.answers.failing.clear()
         await asyncio.sleep(11)
         assert rig.prober.view("uid").healthy is True
+
+    run(scenario)
+
+
+def test_with_a_new_epoch_what_one_that_was_never_healthy_was_told_before_is_forgotten() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.failing["10.0.0.1"] = "refused"
+        rig.watch()
+        await asyncio.sleep(10.5)
+        assert rig.prober.view("uid").message == "p80: refused"
+        rig.prober.renew("uid", 1, loop.clock() - 1)
+        assert rig.prober.view("uid") == Verdict()
+        await asyncio.sleep(1)
+        assert rig.prober.view("uid").message == "p80: refused"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("was_ready", [pytest.param(True, id="known from before"), pytest.param(False, id="never healthy")])
+def test_a_check_that_began_before_a_new_epoch_fails_nobody(was_ready: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.failing["10.0.0.1"] = "no answer"
+        rig.answers.takes["10.0.0.1"] = 3.0
+        rig.watch(was_ready=was_ready, threshold=1)
+        await asyncio.sleep(1)
+        rig.prober.renew("uid", 1, 0.0)
+        await asyncio.sleep(2.5)
+        assert rig.prober.view("uid") == Verdict()
+        await asyncio.sleep(15)
+        assert rig.prober.view("uid") == Verdict(False if was_ready else None, "p80: no answer")
 
     run(scenario)
 
