@@ -345,7 +345,10 @@ class ProbeResult:
 
 
 class Checker(Protocol):
-    """Does one health check."""
+    """Does health checks, at most `at_once` of them at a time: its caller sees to that."""
+
+    @property
+    def at_once(self) -> int: ...
 
     async def check(self, probe: Mapping[str, Any], address: str, *, loopback: bool) -> ProbeResult:
         """Never raises for what a machine does or does not answer; ends within the probe's timeout."""

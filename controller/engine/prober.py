@@ -1,8 +1,9 @@
-"""Probes all machines from one heap of due checks: no task and no thread a machine; only a change of outcome wakes anybody.
+"""Probes all machines from one heap of due checks: a task for each that is under way; only a change of outcome wakes anybody.
 
 The Instance's pass says what to probe (`watch`) and reads the verdict (`view`). Start-up and steady state differ: a machine
 that was never healthy is asked every second; one that was, at the probe's period, and counts as unhealthy only after
-`failureThreshold` failures in a row.
+`failureThreshold` failures in a row. Where more checks are due than there are sockets, they are shared out by groups, and in
+each by how long the last check of a probe took (`shares.py`); a check's time runs from when it has its socket.
 """
 
 from __future__ import annotations
@@ -12,27 +13,49 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from controller.api.template import Health as HealthSpec
 from controller.api.template import Probe
 from controller.engine import metrics
 from controller.engine.objects import dump
+from controller.engine.shares import Shares
 from controller.ports import Checker, Key, ProbeResult
 from controller.reconcilers.instance.observed import Health
 
 #: Seconds between two checks of a machine that was never healthy (rules of the game, issue 7).
 STARTUP_PERIOD_SECONDS = 1.0
+#: A check that takes so long keeps its socket from hundreds that are answered at once, or refused.
+LONG_SECONDS = 0.5
+#: So many are begun at once, of those that may be answered at once: of more, answers would come late for want of processor time
+#: (512 of https took 1.7 s, 64 took 0.3 s), and that is no fault of the machines.
+BEGUN_AT_ONCE = 64
+
+
+class Took(Enum):
+    """How long the last check of a probe took."""
+
+    UNKNOWN = "there was none yet"
+    SHORT = "its answer came at once"
+    LONG = "its answer was waited for, or did not come"
+
+
+_Share = tuple[str, Took]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is probed: the machine's address, with which probes, and whether it was healthy before this process knew it."""
+    """What is probed: the machine's address, with which probes, and whether it was healthy before this process knew it.
+
+    `group` has its own shares of the sockets.
+    """
 
     address: str
     health: HealthSpec
     loopback: bool
     was_ready: bool
+    group: str
 
 
 @dataclass(slots=True)
@@ -45,6 +68,16 @@ class _State:
     failures: int = 0
     failing_since: float = 0.0
     message: str = ""
+    took: Took = Took.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A check of one probe of a machine, as it was watched then."""
+
+    uid: str
+    generation: int
+    number: int
 
 
 @dataclass(slots=True)
@@ -64,9 +97,12 @@ class Prober:
         self._checker = checker
         self._wake = wake
         self._watched: dict[str, _Watched] = {}
-        self._heap: list[tuple[float, int, str, int, int]] = []
+        self._heap: list[tuple[float, int, _Due]] = []
+        self._shares: Shares[_Share, _Due] = Shares(checker.at_once)
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        #: Checks that have just begun and may be answered at any moment.
+        self._young: set[_Due] = set()
         self._sequence = 0
         #: Never used twice, so that checks due for a machine that was forgotten are not taken for the next one's.
         self._generations = 0
@@ -81,7 +117,7 @@ class Prober:
         states = [_State(each, dump(each)) for each in target.health.probes]
         self._watched[uid] = _Watched(key, target, asyncio.get_running_loop().time(), states, generation, epoch)
         for number in range(len(states)):
-            self._schedule(0.0, uid, generation, number)
+            self._schedule(0.0, _Due(uid, generation, number))
 
     def renew(self, uid: str, epoch: object, cut_off_since: float) -> None:
         """With each new epoch failures that began at that time of the loop, or later, count from none.
@@ -138,8 +174,9 @@ class Prober:
         while True:
             self._changed.clear()
             while self._heap and self._heap[0][0] <= loop.time():
-                _, _, uid, generation, number = heapq.heappop(self._heap)
-                self._begin(uid, generation, number)
+                self._line_up(heapq.heappop(self._heap)[2])
+            while (turn := self._shares.take(self._may_begin)) is not None:
+                self._begin(*turn)
             try:
                 async with asyncio.timeout_at(self._heap[0][0] if self._heap else None):
                     await self._changed.wait()
@@ -152,11 +189,26 @@ class Prober:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _begin(self, uid: str, generation: int, number: int) -> None:
-        watched = self._watched.get(uid)
-        if watched is None or watched.generation != generation:
+    def _still_watched(self, due: _Due) -> _Watched | None:
+        watched = self._watched.get(due.uid)
+        return watched if watched is not None and watched.generation == due.generation else None
+
+    def _line_up(self, due: _Due) -> None:
+        watched = self._still_watched(due)
+        if watched is not None:
+            self._shares.wait((watched.target.group, watched.states[due.number].took), due)
+
+    def _may_begin(self, share: _Share) -> bool:
+        return share[1] is Took.LONG or len(self._young) < BEGUN_AT_ONCE
+
+    def _begin(self, share: _Share, due: _Due) -> None:
+        watched = self._still_watched(due)
+        if watched is None:
+            self._shares.give_back(share)
             return
-        task = asyncio.get_running_loop().create_task(self._check(uid, watched, number))
+        if share[1] is not Took.LONG:
+            self._young.add(due)
+        task = asyncio.get_running_loop().create_task(self._check(watched, due, share))
         self._running.add(task)
         task.add_done_callback(self._ended)
 
@@ -168,32 +220,41 @@ class Prober:
                 {"message": "a health check failed", "exception": task.exception(), "task": task}
             )
 
-    async def _check(self, uid: str, watched: _Watched, number: int) -> None:
-        state, epoch = watched.states[number], watched.epoch
+    async def _check(self, watched: _Watched, due: _Due, share: _Share) -> None:
+        state, epoch, begun = watched.states[due.number], watched.epoch, asyncio.get_running_loop().time()
+        aging = asyncio.get_running_loop().call_later(LONG_SECONDS, self._age, due)
         try:
             result = await self._checker.check(state.wire, watched.target.address, loopback=watched.target.loopback)
             metrics.probes.labels("passed" if result.passed else "failed").inc()
         finally:
+            aging.cancel()
+            self._age(due)
+            self._shares.give_back(share)
+            state.took = Took.LONG if asyncio.get_running_loop().time() - begun >= LONG_SECONDS else Took.SHORT
             # Whatever a checker does, its machine is probed again.
-            self._schedule(self._period(watched, state), uid, watched.generation, number)
-        if self._watched.get(uid) is not watched:
+            self._schedule(self._period(watched, state), due)
+        if self._watched.get(due.uid) is not watched:
             return
         if not result.passed and state.failures == 0 and watched.epoch != epoch:
             # It began while the controller may have been cut off.
             return
-        before = self.view(uid)
+        before = self.view(due.uid)
         _judge(state, result, asyncio.get_running_loop().time(), steady=watched.target.was_ready)
-        if self.view(uid) != before:
+        if self.view(due.uid) != before:
             self._wake(watched.key)
+
+    def _age(self, due: _Due) -> None:
+        self._young.discard(due)
+        self._changed.set()
 
     def _period(self, watched: _Watched, state: _State) -> float:
         if state.passing or watched.target.was_ready:
             return state.probe.period_seconds * random.uniform(0.95, 1.05)
         return STARTUP_PERIOD_SECONDS
 
-    def _schedule(self, seconds: float, uid: str, generation: int, number: int) -> None:
+    def _schedule(self, seconds: float, due: _Due) -> None:
         self._sequence += 1
-        heapq.heappush(self._heap, (asyncio.get_running_loop().time() + seconds, self._sequence, uid, generation, number))
+        heapq.heappush(self._heap, (asyncio.get_running_loop().time() + seconds, self._sequence, due))
         self._changed.set()
 
 

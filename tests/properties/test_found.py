@@ -37,6 +37,8 @@ def test_a_machine_that_is_forgotten_and_watched_again_is_probed_once_a_period()
     checks = 0
 
     class Counting:
+        at_once = 1
+
         async def check(self, probe: Mapping[str, Any], address: str, *, loopback: bool) -> ProbeResult:
             nonlocal checks
             checks += 1
@@ -47,10 +49,10 @@ def test_a_machine_that_is_forgotten_and_watched_again_is_probed_once_a_period()
         task = asyncio.create_task(prober.run())
         health = Health(probes=(Probe(name="up", tcp=TcpProbe(port=80), period_seconds=10),))
         for _ in range(5):
-            prober.watch("uid", Key("Instance", "default", "one"), Target("10.0.0.1", health, False, True))
+            prober.watch("uid", Key("Instance", "default", "one"), Target("10.0.0.1", health, False, True, "web"))
             await asyncio.sleep(1)
             prober.forget("uid")
-        prober.watch("uid", Key("Instance", "default", "one"), Target("10.0.0.1", health, False, True))
+        prober.watch("uid", Key("Instance", "default", "one"), Target("10.0.0.1", health, False, True, "web"))
         await asyncio.sleep(100)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

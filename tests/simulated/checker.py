@@ -12,6 +12,8 @@ from tests.simulated.world import World
 class SimulatedChecker:
     """Satisfies `controller.ports.Checker`; counts its checks, and keeps of which addresses loopback was allowed."""
 
+    at_once = 512
+
     def __init__(self, world: World) -> None:
         self._world = world
         self.checks = 0

@@ -15,6 +15,7 @@ from controller.api.instance import Instance, Launch
 from controller.api.reasons import Reason
 from controller.engine import metrics, prober
 from controller.engine.clouds import Binding, cloud_key, identity_of
+from controller.engine.denials import group_of
 from controller.engine.engine import MANY, Engine
 from controller.engine.objects import dump
 from controller.engine.terminator import Asker
@@ -280,7 +281,7 @@ def _probe(engine: Engine, key: Key, instance: Instance, stand: Stand, binding: 
     if not addresses:
         return
     loopback = binding.plugin.loopback or (engine.options.allow_local and binding.on_this_computer)
-    target = prober.Target(addresses[0], health, loopback, instance.status.ready_time is not None)
+    target = prober.Target(addresses[0], health, loopback, instance.status.ready_time is not None, group_of(instance))
     engine.prober.watch(uid, key, target, binding.inventory.recovered)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.api.template import Health, Probe, TcpProbe
-from controller.engine.prober import Prober, Target
+from controller.engine.prober import BEGUN_AT_ONCE, LONG_SECONDS, Prober, Target
 from controller.ports import Key, ProbeResult
 from controller.reconcilers.instance.observed import Health as Verdict
 from tests.simulated import loop
@@ -21,37 +21,75 @@ KEY = Key("Instance", "default", "one")
 class Answers:
     """A `Checker` whose answers are commanded: by address, and by port where one is named."""
 
-    def __init__(self) -> None:
+    def __init__(self, sockets: int) -> None:
+        self.at_once = sockets
         self.failing: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
         self.hangs: set[str] = set()
+        #: Seconds until an address fails.
         self.takes: dict[str, float] = {}
+        self.under_way, self.most = 0, 0
         self.loopback: set[bool] = set()
 
     async def check(self, probe: Mapping[str, Any], address: str, *, loopback: bool) -> ProbeResult:
         self.asked[address] += 1
         self.loopback.add(loopback)
-        if address in self.hangs:
-            await asyncio.sleep(3600)
-        await asyncio.sleep(self.takes.get(address, 0))
-        why = self.failing.get(f"{address}:{probe['tcp']['port']}", self.failing.get(address))
-        return ProbeResult(why is None, why or "")
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            if address in self.hangs:
+                await asyncio.sleep(3600)
+            why = self.failing.get(f"{address}:{probe['tcp']['port']}", self.failing.get(address))
+            if why is not None and address in self.takes:
+                await asyncio.sleep(self.takes[address])
+            return ProbeResult(why is None, why or "")
+        finally:
+            self.under_way -= 1
+
+
+class Fleet:
+    """Machines of one group, which are all watched from now on; their period is 5 s."""
+
+    def __init__(self, rig: Rig, group: int, size: int, *, was_ready: bool = False) -> None:
+        self._rig = rig
+        self.addresses = [f"10.{group}.{size // 250 + each // 250}.{each % 250}" for each in range(size)]
+        health = Health(probes=(Probe(name="up", tcp=TcpProbe(port=80), period_seconds=5, failure_threshold=3),))
+        for each in self.addresses:
+            rig.prober.watch(each, KEY, Target(each, health, False, was_ready, f"group {group}"))
+
+    def fall_silent(self, seconds: float = 3.0) -> None:
+        """Each check fails after its whole time-out."""
+        self._rig.answers.takes |= dict.fromkeys(self.addresses, seconds)
+        self.refuse("no answer")
+
+    def refuse(self, why: str = "refused") -> None:
+        self._rig.answers.failing |= dict.fromkeys(self.addresses, why)
+
+    def serve(self) -> None:
+        for each in self.addresses:
+            self._rig.answers.failing.pop(each, None)
+
+    async def all(self, healthy: bool, within: float) -> None:
+        """Let time pass until that is the verdict on each of them."""
+        async with asyncio.timeout(within):
+            while any(self._rig.prober.view(each).healthy is not healthy for each in self.addresses):
+                await asyncio.sleep(0.05)
 
 
 class Rig:
-    def __init__(self) -> None:
-        self.answers = Answers()
+    def __init__(self, sockets: int) -> None:
+        self.answers = Answers(sockets)
         self.woken: list[tuple[float, Key]] = []
         self.prober = Prober(self.answers, lambda key: self.woken.append((round(loop.clock(), 1), key)))
 
     def watch(self, *, was_ready: bool = False, address: str = "10.0.0.1", ports: tuple[int, ...] = (80,), threshold: int = 3) -> None:
         probes = tuple(Probe(name=f"p{port}", tcp=TcpProbe(port=port), period_seconds=10, failure_threshold=threshold) for port in ports)
-        self.prober.watch("uid", KEY, Target(address, Health(probes=probes), False, was_ready))
+        self.prober.watch("uid", KEY, Target(address, Health(probes=probes), False, was_ready, "web"))
 
 
-def run(scenario: Callable[[Rig], Awaitable[None]]) -> Rig:
+def run(scenario: Callable[[Rig], Awaitable[None]], sockets: int = 64) -> Rig:
     async def main() -> Rig:
-        rig = Rig()
+        rig = Rig(sockets)
         task = asyncio.create_task(rig.prober.run())
         await scenario(rig)
         task.cancel()
@@ -296,7 +334,7 @@ def test_a_check_that_hangs_keeps_no_other_machine() -> None:
         rig.answers.hangs.add("10.0.0.1")
         rig.watch()
         other = Key("Instance", "default", "two")
-        target = Target("10.0.0.2", Health(probes=(Probe(name="up", tcp=TcpProbe(port=80)),)), True, False)
+        target = Target("10.0.0.2", Health(probes=(Probe(name="up", tcp=TcpProbe(port=80)),)), True, False, "db")
         rig.prober.watch("other", other, target)
         await asyncio.sleep(100)
         assert rig.prober.view("other").healthy is True
@@ -310,8 +348,101 @@ def test_a_thousand_machines_take_no_task_each() -> None:
     async def scenario(rig: Rig) -> None:
         health = Health(probes=(Probe(name="up", tcp=TcpProbe(port=80), period_seconds=60),))
         for number in range(1000):
-            rig.prober.watch(f"uid-{number}", KEY, Target(f"10.1.{number // 250}.{number % 250}", health, False, False))
+            rig.prober.watch(f"uid-{number}", KEY, Target(f"10.1.{number // 250}.{number % 250}", health, False, False, "web"))
         await asyncio.sleep(30)
         assert len(asyncio.all_tasks()) <= 3
 
     assert max(run(scenario).answers.asked.values()) <= 2, "the first success is looked at once more, then the period counts"
+
+
+def test_no_more_checks_are_begun_at_once_than_can_be_answered_in_time() -> None:
+    """The sockets would be there."""
+
+    async def scenario(rig: Rig) -> None:
+        fleets = [Fleet(rig, number, 200) for number in range(5)]
+        for each in fleets:
+            each.fall_silent(LONG_SECONDS * 0.9)
+        await asyncio.sleep(60)
+        assert rig.answers.most == BEGUN_AT_ONCE
+        for each in fleets:
+            each.fall_silent(3.0)
+        await asyncio.sleep(60)
+        assert rig.answers.most > 4 * BEGUN_AT_ONCE
+
+    run(scenario, 512)
+
+
+def test_no_more_checks_are_under_way_than_there_are_sockets() -> None:
+    async def scenario(rig: Rig) -> None:
+        silent = [Fleet(rig, number, 100) for number in range(20)]
+        for each in silent:
+            each.fall_silent()
+        await asyncio.sleep(60)
+        assert rig.answers.most == rig.answers.at_once
+        for each in silent:
+            each.serve()
+        for each in silent:
+            await each.all(True, within=30)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("was_ready", [pytest.param(True, id="were healthy"), pytest.param(False, id="never were")])
+@pytest.mark.parametrize("sockets", [pytest.param(512, id="512 sockets"), pytest.param(64, id="64 sockets")])
+def test_five_hundred_that_never_answer_delay_no_other_group(sockets: int, was_ready: bool) -> None:
+    """What answers or refuses at once is asked as often as if it were alone."""
+
+    async def scenario(rig: Rig) -> None:
+        Fleet(rig, 1, 500, was_ready=was_ready).fall_silent()
+        steady = Fleet(rig, 2, 50)
+        await steady.all(True, within=0.1)
+        await asyncio.sleep(9.3)
+        new = Fleet(rig, 3, 50)
+        new.refuse()
+        await asyncio.sleep(9.3)
+        new.serve()
+        await new.all(True, within=1.1)
+        steady.refuse()
+        await steady.all(False, within=3 * 5 * 1.05 + 0.1)
+
+    run(scenario, sockets)
+
+
+def test_those_that_answer_are_not_delayed_by_those_of_their_group_that_never_do() -> None:
+    async def scenario(rig: Rig) -> None:
+        answers = Fleet(rig, 1, 50)
+        Fleet(rig, 1, 500).fall_silent()
+        answers.serve()
+        await answers.all(True, within=0.1)
+        await asyncio.sleep(20)
+        answers.refuse()
+        await answers.all(False, within=3 * 5 * 1.05 + 0.1)
+
+    run(scenario)
+
+
+def test_one_that_is_silent_until_it_serves_is_found_soon_beside_five_hundred_that_stay_so() -> None:
+    """By the sockets that most systems allow: what its last check still takes, and a second."""
+
+    async def scenario(rig: Rig) -> None:
+        Fleet(rig, 1, 500).fall_silent()
+        new = Fleet(rig, 2, 50)
+        new.fall_silent()
+        await asyncio.sleep(30)
+        new.serve()
+        await new.all(True, within=3 + 1 + 0.1)
+
+    run(scenario, 512)
+
+
+def test_of_five_hundred_that_are_silent_until_they_serve_all_are_found_soon() -> None:
+    """They share half of the sockets: a round of them takes six seconds."""
+
+    async def scenario(rig: Rig) -> None:
+        new = Fleet(rig, 1, 500)
+        new.fall_silent()
+        await asyncio.sleep(30)
+        new.serve()
+        await new.all(True, within=7)
+
+    run(scenario, 512)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
 import socket
 from typing import Any
 
 import pytest
 
 from controller.health import connection
-from controller.health.checker import NetworkChecker
+from controller.health.checker import SOCKETS, NetworkChecker, sockets
 from controller.ports import Checker, ProbeResult
-from tests.unit.health.servers import answer, serving
+from tests.unit.health.servers import serving
 
 
 def _check(probe: dict[str, Any], address: str = "127.0.0.1", *, loopback: bool = True) -> ProbeResult:
@@ -110,35 +112,26 @@ def test_the_peer_is_checked() -> None:
     asyncio.run(run())
 
 
-def test_no_more_sockets_than_allowed_and_waiting_is_not_failing() -> None:
-    open_now, most = 0, 0
-
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal open_now, most
-        open_now += 1
-        most = max(most, open_now)
-        await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.6)
-        open_now -= 1
-        writer.write(answer(200))
-
-    async def run() -> list[ProbeResult]:
-        async with serving(slow) as server:
-            checker = NetworkChecker(sockets=3)
-            probe = {"name": "p", "http": {"port": server.port}, "timeoutSeconds": 2}
-            return await asyncio.gather(*(checker.check(probe, "127.0.0.1", loopback=True) for _ in range(15)))
-
-    assert all(result.passed for result in asyncio.run(run()))
-    assert most == 3
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param(1024, 512, id="what most systems allow"),
+        pytest.param(20_000, SOCKETS, id="many"),
+        pytest.param(resource.RLIM_INFINITY, SOCKETS, id="no limit"),
+        pytest.param(1, 1, id="one"),
+    ],
+)
+def test_at_most_half_of_the_files_that_may_be_open_are_sockets_of_checks(files: int, expected: int) -> None:
+    assert sockets(files) == expected
 
 
-def test_close_ends_what_runs_and_what_waits() -> None:
+def test_close_ends_what_runs() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async def run() -> None:
         async with serving(hang) as server:
-            checker = NetworkChecker(sockets=2)
+            checker = NetworkChecker()
             probe = {"name": "p", "http": {"port": server.port}, "timeoutSeconds": 5}
             checks = [asyncio.create_task(checker.check(probe, "127.0.0.1", loopback=True)) for _ in range(5)]
             await asyncio.sleep(0.1)
@@ -152,20 +145,27 @@ def test_close_ends_what_runs_and_what_waits() -> None:
     asyncio.run(run())
 
 
-def test_cancelled_check_holds_nothing() -> None:
+@pytest.mark.parametrize("scheme", [pytest.param("HTTP", id="http"), pytest.param("HTTPS", id="in-the-handshake")])
+def test_cancelled_check_holds_nothing(scheme: str) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        await reader.read(1)
+        begun.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        ended.set()
 
     async def run() -> None:
         async with serving(hang) as server:
-            checker = NetworkChecker(sockets=1)
-            probe = {"name": "p", "http": {"port": server.port}, "timeoutSeconds": 5}
-            task = asyncio.create_task(checker.check(probe, "127.0.0.1", loopback=True))
-            await asyncio.sleep(0.1)
+            probe = {"name": "p", "http": {"port": server.port, "scheme": scheme}, "timeoutSeconds": 5}
+            task = asyncio.create_task(NetworkChecker().check(probe, "127.0.0.1", loopback=True))
+            await begun.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert (await checker.check({"name": "p", "tcp": {"port": server.port}}, "127.0.0.1", loopback=True)).passed
+            async with asyncio.timeout(1):
+                await ended.wait()
 
     asyncio.run(run())
 
