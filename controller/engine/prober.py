@@ -46,7 +46,7 @@ _Share = tuple[str, Took]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is probed: the machine's address, with which probes, and whether it was healthy before this process knew it.
+    """What is probed: the machine's address, with which probes, and whether it was healthy by now.
 
     `group` has its own shares of the sockets.
     """
@@ -130,15 +130,11 @@ class Prober:
             return
         watched.epoch = epoch
         for each in watched.states:
-            if each.passing is None and not watched.target.was_ready:
-                each.failures, each.message = 0, ""
-            if each.failures == 0 or each.failing_since < cut_off_since:
+            starts = each.passing is None and not watched.target.was_ready
+            if not starts and (each.failures == 0 or each.failing_since < cut_off_since):
                 continue
-            if each.passing is False:
-                # It was healthy once, so it is judged as one that was.
-                watched.target = replace(watched.target, was_ready=True)
-                each.passing = None
-            each.failures = 0
+            each.passing = each.passing or None
+            each.failures, each.message = 0, ""
 
     def forget(self, uid: str) -> None:
         """Probe it no more."""
@@ -240,8 +236,13 @@ class Prober:
             return
         before = self.view(due.uid)
         _judge(state, result, asyncio.get_running_loop().time(), steady=watched.target.was_ready)
-        if self.view(due.uid) != before:
-            self._wake(watched.key)
+        after = self.view(due.uid)
+        if after == before:
+            return
+        if after.healthy:
+            # From now on it is one that was healthy, whatever becomes of it.
+            watched.target = replace(watched.target, was_ready=True)
+        self._wake(watched.key)
 
     def _age(self, due: _Due) -> None:
         self._young.discard(due)

@@ -277,6 +277,27 @@ def test_a_machine_that_recovers_is_healthy_at_its_first_success() -> None:
     run(scenario)
 
 
+def test_one_that_was_healthy_is_asked_once_a_period_however_long_it_is_not() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.watch(ports=(80, 81))
+        await asyncio.sleep(1.5)
+        rig.answers.failing["10.0.0.1:81"] = "refused"
+        await asyncio.sleep(300)
+
+    rig = run(scenario)
+    assert 2 * 29 <= rig.answers.asked["10.0.0.1"] <= 2 * 34
+
+
+def test_one_of_which_one_probe_never_passed_is_asked_for_it_every_second() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.failing["10.0.0.1:81"] = "refused"
+        rig.watch(ports=(80, 81))
+        await asyncio.sleep(30.5)
+
+    rig = run(scenario)
+    assert rig.answers.asked["10.0.0.1"] in (31 + 4, 31 + 5)
+
+
 def test_another_address_begins_anew() -> None:
     async def scenario(rig: Rig) -> None:
         rig.watch()
