@@ -338,9 +338,12 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`message` says what was tried, from where, and what came of it: one line, stable, no body, no secret."""
+    """`message` says what was tried, from where, and what came of it: one line, stable, no body, no secret.
 
-    passed: bool
+    `passed` is None where the check could not be made, for want of something of the controller's: it says nothing of the machine.
+    """
+
+    passed: bool | None
     message: str
 
 

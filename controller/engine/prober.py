@@ -33,6 +33,9 @@ LONG_SECONDS = 0.5
 BEGUN_AT_ONCE = 64
 
 
+_RESULTS = {True: "passed", False: "failed", None: "not made"}
+
+
 class Took(Enum):
     """How long the last check of a probe took."""
 
@@ -68,6 +71,7 @@ class _State:
     failures: int = 0
     failing_since: float = 0.0
     message: str = ""
+    asked: bool = True
     took: Took = Took.UNKNOWN
 
 
@@ -151,8 +155,9 @@ class Prober:
         waiting = [each for each in watched.states if each.passing is None]
         if not waiting:
             return Health(True)
-        tried = [each for each in waiting if each.message]
-        return Health(None, f"{tried[0].probe.name}: {tried[0].message}" if tried else "")
+        # One that was asked and did not pass says more of the machine than one that cannot be asked.
+        tried = sorted((each for each in waiting if each.message), key=lambda each: not each.asked)
+        return Health(None, f"{tried[0].probe.name}: {tried[0].message}", tried[0].asked) if tried else Health()
 
     def probed_seconds(self, uid: str) -> float | None:
         """For how long this machine is probed, if it is."""
@@ -221,7 +226,7 @@ class Prober:
         aging = asyncio.get_running_loop().call_later(LONG_SECONDS, self._age, due)
         try:
             result = await self._checker.check(state.wire, watched.target.address, loopback=watched.target.loopback)
-            metrics.probes.labels("passed" if result.passed else "failed").inc()
+            metrics.probes.labels(_RESULTS[result.passed]).inc()
         finally:
             aging.cancel()
             self._age(due)
@@ -261,6 +266,11 @@ class Prober:
 
 def _judge(state: _State, result: ProbeResult, now: float, *, steady: bool) -> None:
     """Take in one result. Before the first success nothing but the message changes; the start-up deadline judges then."""
+    if result.passed is None:
+        if state.passing is None:
+            state.message, state.asked = result.message, False
+        return
+    state.asked = True
     if result.passed:
         state.passing, state.failures, state.message = True, 0, ""
         return

@@ -55,11 +55,17 @@ class NetworkChecker:
         try:
             return ProbeResult(True, f"{subject}: {await self._timed(probe, address, loopback)}")
         except TimeoutError:
-            why = "not made: the checker is closed" if self._closed else f"no answer within {probe.timeout_seconds} s"
+            if self._closed:
+                return ProbeResult(None, f"{subject}: not made: the checker is closed")
+            why = f"no answer within {probe.timeout_seconds} s"
+        except connection.NotMade as error:
+            return ProbeResult(None, f"{subject}: {error}")
         except connection.Failed as error:
             why = str(error)
         except OSError as error:
             why = connection.words(error)
+            if error.errno in connection.LACKING:
+                return ProbeResult(None, f"{subject}: not asked: {why}")
         return ProbeResult(False, f"{subject}: {why}")
 
     async def _timed(self, probe: Probe, address: str, loopback: bool) -> str:

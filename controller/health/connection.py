@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
 
 from controller.health import guard
 
+#: What this process or its system has no more of.
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 
 class Failed(Exception):
     """The check did not pass; the text says what came of it: one line that is the same each time."""
+
+
+class NotMade(Exception):
+    """The check could not be made, for want of something of the controller's; the text says of what."""
 
 
 def target(address: str, port: int) -> str:
@@ -68,4 +76,4 @@ def words(error: OSError) -> str:
     return os.strerror(error.errno).lower()
 
 
-__all__ = ["Failed", "check_peer", "connect", "family", "source", "target", "words"]
+__all__ = ["LACKING", "Failed", "NotMade", "check_peer", "connect", "family", "source", "target", "words"]

@@ -1,7 +1,7 @@
 """The icmp check: an echo request is answered (ping). Called by `checker`, which bounds its time.
 
 An unprivileged datagram socket where the system allows it (Linux: `net.ipv4.ping_group_range`), else a raw one (CAP_NET_RAW),
-else a failure that says so.
+else it is said that nobody was asked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import struct
 
 from controller.health import connection, guard
-from controller.health.connection import Failed
+from controller.health.connection import Failed, NotMade
 
 #: Types of the request and of the reply, by family (RFC 792, RFC 4443), and the protocol's number.
 _TYPES = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
@@ -23,7 +23,7 @@ _PACKETS = 100
 
 
 async def check(address: str) -> str:
-    """What passed. Raises Failed, OSError."""
+    """What passed. Raises Failed, NotMade, OSError."""
     family = connection.family(address)
     token = os.urandom(_TOKEN_BYTES)
     with _socket(family) as pinger:
@@ -71,11 +71,11 @@ def _socket(family: socket.AddressFamily) -> socket.socket:
             continue
         except OSError as error:
             if kind is socket.SOCK_RAW:
-                raise Failed(f"not asked: no ICMP socket ({connection.words(error)})") from None
+                raise NotMade(f"not asked: no ICMP socket ({connection.words(error)})") from None
             continue
         made.setblocking(False)
         return made
-    raise Failed("not asked: this process may open no ICMP socket (allow its group in net.ipv4.ping_group_range, or give it CAP_NET_RAW)")
+    raise NotMade("not asked: this process may open no ICMP socket (allow its group in net.ipv4.ping_group_range, or give it CAP_NET_RAW)")
 
 
 __all__ = ["check", "checksum", "is_reply", "request"]

@@ -88,10 +88,14 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The prober's view: None while no probe has answered since this process knows the machine."""
+    """The prober's view: None while no probe has answered since this process knows the machine.
+
+    `asked` is False where the controller cannot make its probes, and `message` says why.
+    """
 
     healthy: bool | None = None
     message: str = ""
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,8 @@ def _running(o: Observed, machine: Machine) -> Plan:
         # Nothing is held against a machine that was not asked; its id is recorded all the same.
         told = steps.failing("Starting", Reason.STARTING, "its first probe is awaited", machine)
         return Plan((), told if o.instance.status.machine is None else _starting_untold(machine))
+    if not o.health.asked:
+        return Plan((), steps.failing("Starting", Reason.STARTING, o.health.message, machine))
     return _until_started(o, machine, Reason.STARTING, o.health.message)
 
 

@@ -26,6 +26,8 @@ class Answers:
         self.failing: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
         self.hangs: set[str] = set()
+        #: Addresses of which nobody can be asked, for want of something of the controller's.
+        self.unasked: set[str] = set()
         #: Seconds until an address fails.
         self.takes: dict[str, float] = {}
         self.under_way, self.most = 0, 0
@@ -39,6 +41,8 @@ class Answers:
         try:
             if address in self.hangs:
                 await asyncio.sleep(3600)
+            if f"{address}:{probe['tcp']['port']}" in self.unasked:
+                return ProbeResult(None, "not asked")
             why = self.failing.get(f"{address}:{probe['tcp']['port']}", self.failing.get(address))
             if why is not None and address in self.takes:
                 await asyncio.sleep(self.takes[address])
@@ -296,6 +300,53 @@ def test_one_of_which_one_probe_never_passed_is_asked_for_it_every_second() -> N
 
     rig = run(scenario)
     assert rig.answers.asked["10.0.0.1"] in (31 + 4, 31 + 5)
+
+
+@pytest.mark.parametrize("was_ready", [pytest.param(True, id="known from before"), pytest.param(False, id="seen healthy")])
+def test_a_check_that_could_not_be_made_fails_nobody(was_ready: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.watch(was_ready=was_ready)
+        await asyncio.sleep(5)
+        rig.answers.unasked.add("10.0.0.1:80")
+        await asyncio.sleep(300)
+        assert rig.prober.view("uid").healthy is True
+        rig.answers.unasked.clear()
+        rig.answers.failing["10.0.0.1"] = "refused"
+        await asyncio.sleep(40)
+        assert rig.prober.view("uid").healthy is False
+        rig.answers.unasked.add("10.0.0.1:80")
+        await asyncio.sleep(40)
+        assert rig.prober.view("uid") == Verdict(False, "p80: refused"), "nor makes it healthy"
+
+    run(scenario)
+
+
+def test_of_one_that_could_not_be_asked_it_is_told_why() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.unasked.add("10.0.0.1:80")
+        rig.watch(ports=(80, 81))
+        await asyncio.sleep(5)
+        assert rig.prober.known("uid")
+        assert rig.prober.view("uid") == Verdict(None, "p80: not asked", asked=False)
+        rig.answers.failing["10.0.0.1:81"] = "refused"
+        await asyncio.sleep(11)
+        assert rig.prober.view("uid") == Verdict(None, "p80: not asked", asked=False), "healthy but for it"
+        rig.answers.unasked.clear()
+        await asyncio.sleep(1)
+        assert rig.prober.view("uid").healthy is True
+
+    run(scenario)
+
+
+def test_one_probe_that_cannot_be_asked_hides_no_other_that_fails() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.unasked.add("10.0.0.1:80")
+        rig.answers.failing["10.0.0.1:81"] = "refused"
+        rig.watch(ports=(80, 81))
+        await asyncio.sleep(5)
+        assert rig.prober.view("uid") == Verdict(None, "p81: refused")
+
+    run(scenario)
 
 
 def test_another_address_begins_anew() -> None:

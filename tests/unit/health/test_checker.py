@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import resource
 import socket
 from typing import Any
@@ -138,8 +140,8 @@ def test_close_ends_what_runs() -> None:
             async with asyncio.timeout(1):
                 await checker.close()
                 results = await asyncio.gather(*checks)
-            assert not any(result.passed for result in results)
-            assert not (await checker.check(probe, "127.0.0.1", loopback=True)).passed
+            assert {result.passed for result in results} == {None}
+            assert (await checker.check(probe, "127.0.0.1", loopback=True)).passed is None
             await checker.close()
 
     asyncio.run(run())
@@ -170,6 +172,25 @@ def test_cancelled_check_holds_nothing(scheme: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    "arm",
+    [pytest.param({"tcp": {"port": 80}}, id="tcp"), pytest.param({"http": {"port": 80}}, id="http"), pytest.param({"icmp": {}}, id="icmp")],
+)
+@pytest.mark.parametrize("lacking", [pytest.param(each, id=errno.errorcode[each]) for each in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS)])
+def test_what_the_controller_lacks_is_no_fault_of_the_machine(arm: dict[str, Any], lacking: int) -> None:
+    async def run() -> ProbeResult:
+        def lack(*_: object, **__: object) -> None:
+            raise OSError(lacking, "lacking")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", lack)
+            return await NetworkChecker().check({"name": "p", **arm}, "10.0.0.1", loopback=False)
+
+    result = asyncio.run(run())
+    assert result.passed is None
+    assert os.strerror(lacking).lower() in result.message
+
+
 def test_no_route() -> None:
     """Where there is no IPv6 route the message says so; where there is one, nobody lives at this address."""
-    assert not _check({"tcp": {"port": 9}}, "2001:db8::1").passed
+    assert _check({"tcp": {"port": 9}}, "2001:db8::1").passed is False

@@ -132,6 +132,12 @@ NEW = observed()
             observed(BOUND, sight=sees(MachineState.RUNNING), now=NOW + seconds(300)), (), Reason.STARTING, id="late, and not probed yet"
         ),
         pytest.param(
+            observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(None, "page: not asked", asked=False), now=NOW + seconds(300)),
+            (),
+            Reason.STARTING,
+            id="late, and it cannot be asked",
+        ),
+        pytest.param(
             observed(BOUND, sight=replace(sees(MachineState.PENDING), trouble="no answer"), now=NOW + seconds(300)),
             (),
             Reason.BOOTING,

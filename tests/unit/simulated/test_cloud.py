@@ -44,7 +44,7 @@ class Simulation:
         return [each.state for each in self.driver.list()]
 
     def healthy(self, address: str) -> bool:
-        return asyncio.run(SimulatedChecker(self.world).check({}, address, loopback=False)).passed
+        return asyncio.run(SimulatedChecker(self.world).check({}, address, loopback=False)).passed is True
 
 
 def _simulation(**settings: object) -> Simulation:
