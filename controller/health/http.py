@@ -19,6 +19,8 @@ from controller.health.connection import Failed
 #: The most of a body that is looked at (design section 8), and of the header before it (what most servers allow).
 BODY_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
+#: The most that is read in all, with what frames a body in chunks: 40,000 chunks of a byte each held the loop for 0.1 s.
+ANSWER_BYTES = HEADER_BYTES + BODY_BYTES + 64 * 1024
 _READ_BYTES = 16 * 1024
 #: How much of a path a message shows: conditions hold 1,024 characters.
 _PATH_CHARACTERS = 200
@@ -91,11 +93,12 @@ def parse_head(raw: bytes) -> Head:
 
 
 class _Source:
-    """Bytes as they come, by lines and by counts. An end in the middle is `Failed`."""
+    """Bytes as they come, by lines and by counts, `ANSWER_BYTES` at most. An end in the middle is `Failed`."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._rest = b""
+        self._left = ANSWER_BYTES
 
     async def until(self, mark: re.Pattern[bytes], limit_bytes: int) -> bytes:
         """What comes before the mark, which is dropped."""
@@ -108,7 +111,7 @@ class _Source:
             if len(self._rest) > limit_bytes:
                 raise Failed("answered with a header that is too long")
             searched = len(self._rest)
-            more = await self._reader.read(_READ_BYTES)
+            more = await self._more()
             if not more:
                 raise Failed(
                     "closed the connection before its answer was whole" if self._rest else "closed the connection without an answer"
@@ -118,9 +121,16 @@ class _Source:
     async def some(self, most_bytes: int) -> bytes:
         """At least one byte and at most so many; nothing at the end."""
         if not self._rest:
-            self._rest = await self._reader.read(_READ_BYTES)
+            self._rest = await self._more()
         part, self._rest = self._rest[:most_bytes], self._rest[most_bytes:]
         return part
+
+    async def _more(self) -> bytes:
+        if not self._left:
+            raise Failed("answered with more around its body than is read")
+        more = await self._reader.read(min(_READ_BYTES, self._left))
+        self._left -= len(more)
+        return more
 
 
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
@@ -199,4 +209,4 @@ async def _contains(body: _Body, wanted: bytes) -> bool:
     return False
 
 
-__all__ = ["BODY_BYTES", "Head", "check", "parse_head", "request", "url"]
+__all__ = ["ANSWER_BYTES", "BODY_BYTES", "Head", "check", "parse_head", "request", "url"]

@@ -102,6 +102,32 @@ def test_body(reply: bytes, passed: bool) -> None:
     assert "HEAL" not in result.message
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(b"1\r\nx\r\n", id="a byte a chunk"),
+        pytest.param(b"1;" + b"x" * 50_000 + b"\r\nx\r\n", id="more around chunks than in them"),
+    ],
+)
+def test_what_frames_the_body_is_bounded_too(part: bytes) -> None:
+    sent = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        parts = part * (1 + 10_000 // len(part))
+        # Fifty times what may be read: a check that reads on is told by its message, not by its time.
+        while sent < 50 * http.ANSWER_BYTES:
+            writer.write(parts)
+            sent += len(parts)
+            await writer.drain()
+
+    result, _, _ = _check(endless, bodyContains="HEALTHY!")
+    assert result.passed is False
+    assert result.message.endswith("answered with more around its body than is read")
+
+
 def test_no_body_after_head() -> None:
     result, requests, _ = _check(answer(200, b"HEALTHY!"), method="HEAD", bodyContains="HEALTHY!")
     assert not result.passed
