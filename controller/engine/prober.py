@@ -31,6 +31,11 @@ LONG_SECONDS = 0.5
 #: So many are begun at once, of those that may be answered at once: of more, answers would come late for want of processor time
 #: (512 of https took 1.7 s, 64 took 0.3 s), and that is no fault of the machines.
 BEGUN_AT_ONCE = 64
+#: A check that ends so long after its time-out tells that this process stood still meanwhile, and nothing of the machine.
+LATE_SECONDS = 1.0
+#: By how much the next answer of a machine that starts may be late before its last one says nothing any more. Where five hundred that are
+#: silent share 512 sockets it is late by two seconds.
+FRESH_SECONDS = 5.0
 
 
 _RESULTS = {True: "passed", False: "failed", None: "not made"}
@@ -72,6 +77,7 @@ class _State:
     failing_since: float = 0.0
     message: str = ""
     asked: bool = True
+    told_at: float = 0.0
     took: Took = Took.UNKNOWN
 
 
@@ -156,7 +162,8 @@ class Prober:
         if not waiting:
             return Health(True)
         # One that was asked and did not pass says more of the machine than one that cannot be asked.
-        tried = sorted((each for each in waiting if each.message), key=lambda each: not each.asked)
+        told = (each for each in waiting if each.message and (watched.target.was_ready or _is_fresh(each)))
+        tried = sorted(told, key=lambda each: not each.asked)
         return Health(None, f"{tried[0].probe.name}: {tried[0].message}", tried[0].asked) if tried else Health()
 
     def probed_seconds(self, uid: str) -> float | None:
@@ -226,6 +233,8 @@ class Prober:
         aging = asyncio.get_running_loop().call_later(LONG_SECONDS, self._age, due)
         try:
             result = await self._checker.check(state.wire, watched.target.address, loopback=watched.target.loopback)
+            if result.passed is False and asyncio.get_running_loop().time() - begun > state.probe.timeout_seconds + LATE_SECONDS:
+                result = ProbeResult(None, "not judged: the controller was held up")
             metrics.probes.labels(_RESULTS[result.passed]).inc()
         finally:
             aging.cancel()
@@ -264,8 +273,14 @@ class Prober:
         self._changed.set()
 
 
+def _is_fresh(state: _State) -> bool:
+    age = asyncio.get_running_loop().time() - state.told_at
+    return age <= STARTUP_PERIOD_SECONDS + state.probe.timeout_seconds + FRESH_SECONDS
+
+
 def _judge(state: _State, result: ProbeResult, now: float, *, steady: bool) -> None:
     """Take in one result. Before the first success nothing but the message changes; the start-up deadline judges then."""
+    state.told_at = now
     if result.passed is None:
         if state.passing is None:
             state.message, state.asked = result.message, False

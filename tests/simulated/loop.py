@@ -156,6 +156,11 @@ def outside() -> Generator[None]:
         yield
 
 
+def stand_still(seconds: float) -> None:
+    """The process of the running loop does nothing for so long, as one that is stopped: what is due then is due at once."""
+    _running().seconds += seconds
+
+
 def now() -> datetime:
     """The virtual time of the running loop, as an aware datetime."""
     return _running().now()

@@ -12,6 +12,7 @@ import pytest
 from controller import errors
 from controller.ports import MachineId, T
 from tests.crash.injector import FaultyStore
+from tests.simulated import loop
 from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
 
@@ -132,6 +133,22 @@ def test_one_that_got_healthy_while_the_controller_was_cut_off_is_kept_though_it
         await rig.unchanged(120)
 
     assert len(play(tmp_path, main).made()) == 5
+
+
+@pytest.mark.parametrize("stage", [pytest.param("Booting", id="it booted"), pytest.param("Starting", id="it started")])
+def test_one_that_got_healthy_while_the_process_stood_still_is_kept_though_its_deadline_is_over(tmp_path: Path, stage: str) -> None:
+    """As one that is stopped, or whose own machine is moved: all that was due meanwhile is due at once."""
+
+    async def main(rig: Rig) -> None:
+        await rig.make(*_ill(5))
+        await rig.until("Instance", "shop-app-0", stage)
+        await rig.let_pass(10.3)
+        assert rig.why("Instance", "shop-app-0") == stage
+        loop.stand_still(STARTUP)
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(120)
+
+    assert len(play(tmp_path, main, steady(boot=30, health=30)).made()) == 5
 
 
 @pytest.mark.parametrize("harm", [pytest.param("ill", id="ill"), pytest.param("stopped", id="stopped")])

@@ -206,6 +206,52 @@ def test_with_a_new_epoch_what_one_that_was_never_healthy_was_told_before_is_for
     run(scenario)
 
 
+def test_what_one_that_starts_was_told_before_the_process_stood_still_is_not_held_against_it() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.failing["10.0.0.1"] = "refused"
+        rig.watch()
+        await asyncio.sleep(10.5)
+        asked, woken = rig.answers.asked["10.0.0.1"], len(rig.woken)
+        loop.stand_still(60)
+        assert rig.prober.view("uid") == Verdict()
+        await asyncio.sleep(0.1)
+        assert rig.answers.asked["10.0.0.1"] == asked + 1
+        assert rig.prober.view("uid") == Verdict(None, "p80: refused")
+        assert len(rig.woken) == woken + 1, "whoever looked meanwhile has seen nothing"
+
+    run(scenario)
+
+
+def test_what_one_that_starts_was_told_counts_until_its_next_answer_though_that_takes_its_whole_time() -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.failing["10.0.0.1"] = "no answer"
+        rig.answers.takes["10.0.0.1"] = 3.0
+        rig.watch()
+        await asyncio.sleep(3.1)
+        for _ in range(1000):
+            await asyncio.sleep(0.1)
+            assert rig.prober.view("uid") == Verdict(None, "p80: no answer")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("was_ready", [pytest.param(True, id="known from before"), pytest.param(False, id="never healthy")])
+def test_a_check_during_which_the_process_stood_still_fails_nobody(was_ready: bool) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.answers.failing["10.0.0.1"] = "no answer"
+        rig.answers.takes["10.0.0.1"] = 3.0
+        rig.watch(was_ready=was_ready, threshold=1)
+        await asyncio.sleep(1)
+        loop.stand_still(60)
+        await asyncio.sleep(0.1)
+        assert rig.prober.view("uid").healthy is None
+        assert not rig.prober.view("uid").asked
+        await asyncio.sleep(15)
+        assert rig.prober.view("uid") == Verdict(False if was_ready else None, "p80: no answer")
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("was_ready", [pytest.param(True, id="known from before"), pytest.param(False, id="never healthy")])
 def test_a_check_that_began_before_a_new_epoch_fails_nobody(was_ready: bool) -> None:
     async def scenario(rig: Rig) -> None:

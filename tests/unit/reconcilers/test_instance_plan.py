@@ -144,7 +144,16 @@ NEW = observed()
             id="late, and the list is in doubt",
         ),
         pytest.param(
-            observed(BOUND, sight=sees(MachineState.PENDING), now=NOW + seconds(300)), (), Reason.STARTUP_TIMEOUT, id="never runs"
+            observed(BOUND, sight=replace(sees(MachineState.PENDING), listed=NOW + seconds(300)), now=NOW + seconds(301)),
+            (),
+            Reason.STARTUP_TIMEOUT,
+            id="never runs",
+        ),
+        pytest.param(
+            observed(BOUND, sight=replace(sees(MachineState.PENDING), listed=NOW + seconds(299)), now=NOW + seconds(999)),
+            (),
+            Reason.BOOTING,
+            id="late, and not listed since",
         ),
         pytest.param(
             observed(launched(machine="m-0", ready=True), sight=sees(MachineState.RUNNING), health=Health(False, "refused")),
