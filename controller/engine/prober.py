@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from controller.engine.objects import dump
 from controller.engine.shares import Shares
 from controller.ports import Checker, Key, ProbeResult
 from controller.reconcilers.instance.observed import Health
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two checks of a machine that was never healthy (rules of the game, issue 7).
 STARTUP_PERIOD_SECONDS = 1.0
@@ -38,6 +41,8 @@ LATE_SECONDS = 1.0
 FRESH_SECONDS = 5.0
 
 
+#: Whoever runs the controller is told no more often that checks cannot be made.
+WARN_SECONDS = 60.0
 _RESULTS = {True: "passed", False: "failed", None: "not made"}
 
 
@@ -113,6 +118,7 @@ class Prober:
         self._running: set[asyncio.Task[None]] = set()
         #: Checks that have just begun and may be answered at any moment.
         self._young: set[_Due] = set()
+        self._warned = -WARN_SECONDS
         self._sequence = 0
         #: Never used twice, so that checks due for a machine that was forgotten are not taken for the next one's.
         self._generations = 0
@@ -229,18 +235,11 @@ class Prober:
             )
 
     async def _check(self, watched: _Watched, due: _Due, share: _Share) -> None:
-        state, epoch, begun = watched.states[due.number], watched.epoch, asyncio.get_running_loop().time()
-        aging = asyncio.get_running_loop().call_later(LONG_SECONDS, self._age, due)
+        state, epoch = watched.states[due.number], watched.epoch
         try:
-            result = await self._checker.check(state.wire, watched.target.address, loopback=watched.target.loopback)
-            if result.passed is False and asyncio.get_running_loop().time() - begun > state.probe.timeout_seconds + LATE_SECONDS:
-                result = ProbeResult(None, "not judged: the controller was held up")
-            metrics.probes.labels(_RESULTS[result.passed]).inc()
+            result = await self._ask(watched.target, state, due)
         finally:
-            aging.cancel()
-            self._age(due)
             self._shares.give_back(share)
-            state.took = Took.LONG if asyncio.get_running_loop().time() - begun >= LONG_SECONDS else Took.SHORT
             # Whatever a checker does, its machine is probed again.
             self._schedule(self._period(watched, state), due)
         if self._watched.get(due.uid) is not watched:
@@ -257,6 +256,30 @@ class Prober:
             # From now on it is one that was healthy, whatever becomes of it.
             watched.target = replace(watched.target, was_ready=True)
         self._wake(watched.key)
+
+    async def _ask(self, target: Target, state: _State, due: _Due) -> ProbeResult:
+        """Make the check, and note how long it takes."""
+        loop = asyncio.get_running_loop()
+        begun, aging = loop.time(), loop.call_later(LONG_SECONDS, self._age, due)
+        try:
+            result = await self._checker.check(state.wire, target.address, loopback=target.loopback)
+        finally:
+            aging.cancel()
+            self._age(due)
+            took = loop.time() - begun
+            state.took = Took.LONG if took >= LONG_SECONDS else Took.SHORT
+        if result.passed is False and took > state.probe.timeout_seconds + LATE_SECONDS:
+            result = ProbeResult(None, "not judged: the controller was held up")
+        if result.passed is None:
+            self._warn(result.message)
+        metrics.probes.labels(_RESULTS[result.passed]).inc()
+        return result
+
+    def _warn(self, message: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._warned >= WARN_SECONDS:
+            self._warned = now
+            log.warning("Health checks cannot be made, and are held against no machine: %s", message)
 
     def _age(self, due: _Due) -> None:
         self._young.discard(due)

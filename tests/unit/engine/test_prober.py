@@ -367,6 +367,20 @@ def test_a_check_that_could_not_be_made_fails_nobody(was_ready: bool) -> None:
     run(scenario)
 
 
+def test_who_runs_the_controller_is_warned_that_checks_cannot_be_made_and_not_more_than_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.watch(was_ready=True, ports=(80, 81))
+        await asyncio.sleep(1)
+        rig.answers.unasked |= {"10.0.0.1:80", "10.0.0.1:81"}
+        await asyncio.sleep(10 * 60)
+
+    run(scenario)
+    assert 8 <= len(caplog.messages) <= 10
+    assert "not asked" in caplog.text
+
+
 def test_of_one_that_could_not_be_asked_it_is_told_why() -> None:
     async def scenario(rig: Rig) -> None:
         rig.answers.unasked.add("10.0.0.1:80")
@@ -524,6 +538,21 @@ def test_five_hundred_that_never_answer_delay_no_other_group(sockets: int, was_r
         await steady.all(False, within=3 * 5 * 1.05 + 0.1)
 
     run(scenario, sockets)
+
+
+def test_five_hundred_that_come_and_never_answer_delay_others_by_half_a_second_at_most() -> None:
+    """All of them may be answered at any moment, when they are begun."""
+
+    async def scenario(rig: Rig) -> None:
+        new = Fleet(rig, 1, 50)
+        new.refuse()
+        await asyncio.sleep(9.3)
+        Fleet(rig, 2, 500).fall_silent()
+        await asyncio.sleep(0.1)
+        new.serve()
+        await new.all(True, within=1.1 + LONG_SECONDS)
+
+    run(scenario, 512)
 
 
 def test_those_that_answer_are_not_delayed_by_those_of_their_group_that_never_do() -> None:
