@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ class SimulatedChecker:
     """Satisfies `controller.ports.Checker`; counts its checks, and keeps of which addresses loopback was allowed."""
 
     at_once = 512
+    #: How long a machine that does not serve lets a check wait.
+    silent_seconds = 0.0
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -26,5 +29,6 @@ class SimulatedChecker:
         if machine is None:
             return ProbeResult(False, f"nothing answers at {address}")
         if not machine.is_healthy(self._world.clock()):
+            await asyncio.sleep(self.silent_seconds)
             return ProbeResult(False, f"{address} does not serve")
         return ProbeResult(True, f"{address} serves")

@@ -13,6 +13,7 @@ from controller import errors
 from controller.ports import MachineId, T
 from tests.crash.injector import FaultyStore
 from tests.simulated import loop
+from tests.simulated.checker import SimulatedChecker
 from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
 
@@ -351,6 +352,23 @@ def test_health_is_asked_of_the_address_that_the_template_names(tmp_path: Path) 
         await rig.wait(rig.ready)
 
     play(tmp_path, main, steady(health=20))
+
+
+def test_a_service_that_is_silent_delays_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it were of many more machines and sockets."""
+    monkeypatch.setattr(SimulatedChecker, "at_once", 16)
+    monkeypatch.setattr(SimulatedChecker, "silent_seconds", 3.0)
+
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: machine.tags["occopus.io/service"] == "db"
+        services = (service("db", scaling={"min": 60}), service("app", scaling={"min": 2}))
+        await rig.make(cloud(), template("db"), template("app"), infrastructure(*services))
+        await rig.wait(lambda: rig.why("InstanceGroup", "shop-app") == "Ready", 200)
+        served = max(each.healthy for each in rig.live("app"))
+        # The time-out of the check that was under way, a second until the next, and the group's roll-up.
+        assert rig.clock() - served <= 3 + 1 + 2
+
+    play(tmp_path, main, steady(boot=30, health=40))
 
 
 def test_a_machine_that_boots_for_ever_is_replaced_at_its_deadline(tmp_path: Path) -> None:
