@@ -266,7 +266,7 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
 }
 #: Reasons that stand in events alone, and of which kind of object.
 EVENTS: dict[str, frozenset[Reason]] = {
-    "Instance": frozenset({Reason.OWNER_MISSING, Reason.ABANDONED, Reason.REJECTED, Reason.FORBIDDEN}),
+    "Instance": frozenset({Reason.OWNER_MISSING, Reason.ABANDONED, Reason.REJECTED, Reason.FORBIDDEN, Reason.DEFECT}),
     "InstanceGroup": frozenset(
         {
             Reason.CREATED,
@@ -277,10 +277,11 @@ EVENTS: dict[str, frozenset[Reason]] = {
             Reason.BATCH_BROKEN,
             Reason.REJECTED,
             Reason.FORBIDDEN,
+            Reason.DEFECT,
         }
     ),
-    "Infrastructure": frozenset({Reason.CLAIMED, Reason.CREATED, Reason.DELETED, Reason.REJECTED, Reason.FORBIDDEN}),
-    "Cloud": frozenset({Reason.UNCLAIMED, Reason.REJECTED, Reason.FORBIDDEN}),
+    "Infrastructure": frozenset({Reason.CLAIMED, Reason.CREATED, Reason.DELETED, Reason.REJECTED, Reason.FORBIDDEN, Reason.DEFECT}),
+    "Cloud": frozenset({Reason.UNCLAIMED, Reason.REJECTED, Reason.FORBIDDEN, Reason.DEFECT}),
 }
 
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from controller.api.infrastructure import Dependency, Scaling, ServiceName
 from controller.api.meta import (
+    VARIABLES,
     Address,
     Condition,
     LocalReference,
@@ -52,7 +53,7 @@ class InstanceGroupSpec(Model):
     depends_on: tuple[Dependency, ...] = Field(
         default=(), description="The last accepted edges of this service.", max_length=20, json_schema_extra=list_map("service")
     )
-    variables: tuple[Variable, ...] = variables_field("of the infrastructure and the service, merged")
+    variables: tuple[Variable, ...] = variables_field("of the infrastructure and the service, merged", 2 * VARIABLES)
     paused: bool = Field(default=False, description="Stops every change but deletion.")
 
 

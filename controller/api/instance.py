@@ -52,6 +52,10 @@ class Launch(Model):
     time: datetime = Field(description="When it was decided.")
 
 
+#: So many of a machine's addresses of each kind are kept: network plug-ins give a machine dozens.
+ADDRESSES = 16
+
+
 class MachineStatus(Model):
     """The machine as its cloud last showed it."""
 
@@ -60,10 +64,16 @@ class MachineStatus(Model):
         default="", description="pending, running, stopping, stopped, shutting-down, terminated, error, unknown or missing.", max_length=63
     )
     private_addresses: tuple[Address, ...] = Field(
-        default=(), description="Private addresses.", max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+        default=(),
+        description="Private addresses, the first interface's first.",
+        max_length=ADDRESSES,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     public_addresses: tuple[Address, ...] = Field(
-        default=(), description="Public addresses.", max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+        default=(),
+        description="Public addresses, the first interface's first.",
+        max_length=ADDRESSES,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 
@@ -91,4 +101,4 @@ class Instance(Model):
         return "Ending" if self.metadata.deleting else self.status.phase or "Pending"
 
 
-__all__ = ["Batch", "Instance", "InstanceSpec", "InstanceStatus", "Launch", "MachineStatus"]
+__all__ = ["ADDRESSES", "Batch", "Instance", "InstanceSpec", "InstanceStatus", "Launch", "MachineStatus"]

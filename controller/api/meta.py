@@ -129,8 +129,12 @@ class Variable(Model):
     value_from: ValueSource | None = Field(default=None, description="Where the value is read from.")
 
 
-def variables_field(where: str) -> Any:
-    return Field(default=(), description=f"Values for templates, {where}.", max_length=64, json_schema_extra=list_map("name"))
+#: So many at most are written in one place.
+VARIABLES = 64
+
+
+def variables_field(where: str, most: int = VARIABLES) -> Any:
+    return Field(default=(), description=f"Values for templates, {where}.", max_length=most, json_schema_extra=list_map("name"))
 
 
 class LocalReference(Model):

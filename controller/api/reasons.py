@@ -79,6 +79,7 @@ class Reason(StrEnum):
     ID_TAKEN = "IdTaken"
     FORBIDDEN = "Forbidden"
     REJECTED = "Rejected"
+    DEFECT = "Defect"
     # Something has changed.
     REVISION_CHANGED = "RevisionChanged"
     INPUT_CHANGED = "InputChanged"
@@ -246,6 +247,10 @@ HELP: dict[Reason, tuple[str, str]] = {
         "Grant it (deploy/operator.yaml has the least Role); it is tried again by itself.",
     ),
     Reason.REJECTED: ("The API refused a write of the controller.", "Report it with the message; it is tried again with back-off."),
+    Reason.DEFECT: (
+        "The controller has a defect by which it cannot look at the object; what runs is left alone.",
+        "Report it with what the controller's log says of it; it is tried again with back-off.",
+    ),
     Reason.REVISION_CHANGED: (
         "The template has changed; running machines are of an older revision.",
         "Delete Instances one by one to have them made anew.",

@@ -272,9 +272,10 @@ class Engine:
             log.warning("The pass failed and is tried again: %s", error)
             self.queue.retry(key)
             return "failed"
-        except Exception:
+        except Exception as error:
             log.exception("The pass met a defect and is tried again")
             self.queue.retry(key)
+            await self._defective(key, error)
             return "defect"
         self.queue.forget(key)
         self._note_look(key)
@@ -316,6 +317,12 @@ class Engine:
             log.error("The condition of %s cannot say so: %s", key, unsaid)
             metrics.store_writes_refused.labels(key.kind, "status").inc()
         await self.say(key, "Warning", reason, str(error))
+
+    async def _defective(self, key: Key, error: Exception) -> None:
+        try:
+            await self.say(key, "Warning", Reason.DEFECT, f"{type(error).__name__} in the controller, whose log has the whole of it")
+        except errors.StoreError as unsaid:
+            log.error("An event of %s cannot say so: %s", key, unsaid)
 
     async def say(self, key: Key, type: Any, reason: Reason, message: str) -> None:
         """Record an event about the object: what has changed, once, in one line."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure, InfrastructureSpec, Scaling, Service
-from controller.api.meta import Condition
+from controller.api.meta import VARIABLES, Condition, Variable
 from controller.api.reasons import Reason
 from controller.reconcilers import graph
 from controller.reconcilers.graph import TemplateFacts
@@ -275,3 +275,15 @@ def test_ready_is_said_only_when_every_group_is_ready_and_nothing_is_planned() -
     o = groups.observed()
     assert status.report(o, plan(o), build.NOW).phase == "Reconciling"
     assert _times(status.report(o, plan(o), build.NOW).conditions) == [build.NOW.isoformat()] * 3
+
+
+def test_a_group_holds_as_many_variables_as_may_be_written_above_it() -> None:
+    def some(letter: str) -> tuple[Variable, ...]:
+        return tuple(Variable(name=f"{letter}{number}", value="x") for number in range(VARIABLES))
+
+    described = InfrastructureSpec(services=(build.service("a").model_copy(update={"variables": some("s")}),), variables=some("i"))
+    metadata = build.infrastructure().metadata
+    todo = plan(Observed(Infrastructure(metadata=metadata, spec=described), templates={"template": TemplateFacts()}))
+    (made,) = todo.actions
+    assert isinstance(made, CreateGroup)
+    assert len(made.spec.variables) == 2 * VARIABLES

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.documents import Document, cloud, infrastructure, service, template
+from controller.reconcilers.infrastructure import reconcile
+from tests.system.documents import Document, alone, cloud, infrastructure, service, template
 from tests.system.rig import Rig, play
 
 INF = float("inf")
@@ -86,5 +87,22 @@ def test_a_call_that_hangs_in_a_running_infrastructure_is_said_and_ends_nothing(
         await rig.unchanged(300)
         rig.before.clear()
         await rig.until("Cloud", "bad", "Ready", seconds=60)
+
+    play(tmp_path, main)
+
+
+def test_a_defect_of_ours_is_told_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret words")
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(reconcile, "plan", broken)
+            await rig.make(*alone(2))
+            message = await rig.hear("Defect", "shop", 30)
+        assert "ZeroDivisionError" in message
+        assert "secret words" not in message
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 2, 200)
 
     play(tmp_path, main)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controller.api.instance import Instance, InstanceStatus, Launch, MachineStatus
+from controller.api.instance import ADDRESSES, Instance, InstanceStatus, Launch, MachineStatus
 from controller.api.reasons import Reason
 from controller.ports import Machine
 from controller.reconcilers import conditions
@@ -54,7 +54,12 @@ def _machine(machine: Machine, old: MachineStatus | None) -> MachineStatus:
     private, public = machine.private_addresses, machine.public_addresses
     if old is not None and old.id == machine.id and not private and not public:
         private, public = old.private_addresses, old.public_addresses
-    return MachineStatus(id=machine.id, state=machine.state.value, private_addresses=private, public_addresses=public)
+    return MachineStatus(
+        id=machine.id,
+        state=machine.state.value,
+        private_addresses=private[:ADDRESSES],
+        public_addresses=public[:ADDRESSES],
+    )
 
 
 def _address(machine: Machine) -> str:

@@ -27,6 +27,15 @@ def test_the_addresses_of_an_ended_machine_stay_readable() -> None:
     assert shown == MachineStatus(id="m-0", state="terminated", private_addresses=("10.0.0.9",))
 
 
+def test_of_many_addresses_the_first_ones_are_kept() -> None:
+    many = tuple(f"10.0.0.{number}" for number in range(40))
+    seen = replace(machine("m-0"), private_addresses=many, public_addresses=many)
+    o = observed(BOUND, sight=Sight(listed=NOW, machines=(seen,)))
+    written = status.report(o.instance, plan(o).stand, o.now)
+    assert written.machine is not None
+    assert (written.address, written.machine.private_addresses, written.machine.public_addresses) == (many[0], many[:16], many[:16])
+
+
 @pytest.mark.parametrize(
     ("fleet", "recorded", "probed_for", "told"),
     [
