@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import functools
 import json
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping
+from types import BuiltinMethodType, FunctionType, MethodType, TracebackType
 from typing import Any, cast
 
 import jinja2
@@ -79,8 +79,11 @@ _WORDS: Mapping[type[Exception], str] = {
 }
 
 
-class Refused(Exception):
-    """What a template does is not allowed here; its text quotes no value."""
+class Refused(nodes.Impossible):
+    """What a template does is not allowed here; its text quotes no value.
+
+    Jinja2's compiler, which computes what is constant, leaves what is `Impossible` to the rendering: there the line is known.
+    """
 
 
 class _Undefined(jinja2.StrictUndefined):
@@ -96,6 +99,35 @@ class _Undefined(jinja2.StrictUndefined):
         return str(self)
 
 
+class _Method:
+    """A method, to be called. Its text would be an address in memory, so that no two renderings were alike."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._method(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        raise Refused("a method would be written into the text, where what it gives is meant: it has to be called")
+
+
+class _OneByOne:
+    """What a filter gives one by one. Its text would be an address too."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterator
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def __repr__(self) -> str:
+        raise Refused("what a filter gives one by one would be written into the text; `| list` or `| join` makes a text of it")
+
+
 class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
     #: Operators that Jinja2 then does not compute while compiling.
     intercepted_binops = frozenset({"*", "**", "%"})
@@ -104,12 +136,30 @@ class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
         # Keys before methods: a variable may be called `items`, and `variables.items` has to be its value.
         if type(obj) is dict and attribute in obj:
             return cast("dict[str, Any]", obj)[attribute]
-        return super().getattr(obj, attribute)
+        return _callable(super().getattr(obj, attribute))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _callable(super().getitem(obj, argument))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         kind = cast("type[object]", type(obj))
         allowed = kind is utils.Namespace or attr in _ATTRIBUTES.get(kind, frozenset())
         return allowed and super().is_safe_attribute(obj, attr, value)
+
+
+def _callable(value: Any) -> Any:
+    return _Method(value) if isinstance(value, BuiltinMethodType | MethodType | FunctionType) else value
+
+
+def _steady(filter: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, of which no text can be made that differs at each rendering."""
+
+    @functools.wraps(filter)
+    def steady(*args: Any, **kwargs: Any) -> Any:
+        found = filter(*args, **kwargs)
+        return _OneByOne(cast("Iterator[Any]", found)) if isinstance(found, Iterator) else found
+
+    return steady
 
 
 def cut(text: object, start: int, end: int | None = None) -> str:
@@ -144,6 +194,7 @@ def _keep(table: dict[str, Any], names: frozenset[str], ours: Mapping[str, Any])
 def _environment() -> _Sandbox:
     environment = _Sandbox(undefined=_Undefined, finalize=_finalize, autoescape=False, auto_reload=False, cache_size=0)
     _keep(environment.filters, references.FILTERS, {"b64encode": b64encode, "cut": cut, "tojson": to_json})
+    environment.filters.update({name: _steady(each) for name, each in environment.filters.items()})
     _keep(environment.tests, references.TESTS, {})
     _keep(environment.globals, frozenset({"namespace"}), {"range": sandbox.safe_range, "b64encode": b64encode, "cut": cut})
     return environment

@@ -140,10 +140,13 @@ class ChildRenderer:
 
 
 def _surroundings() -> dict[str, str]:
-    """The child's whole environment: where modules are, as this process finds them. No variable of ours reaches a template."""
+    """The child's whole environment: where modules are, as this process finds them. No variable of ours reaches a template.
+
+    With one seed for all hashes each child gives sets in the same order, so that equal requests give equal bytes after a restart too.
+    """
     paths = [str(Path(controller.__file__).parents[1]), *(path for path in sys.path if path)]
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), **kept}
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONHASHSEED": "0", **kept}
 
 
 async def _exchange(child: Process, line: bytes) -> dict[str, Any]:

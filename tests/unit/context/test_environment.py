@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 
 import pytest
 from hypothesis import given
@@ -113,6 +114,36 @@ def test_no_error_tells_a_value(template: str) -> None:
 )
 def test_mistakes(template: str) -> None:
     assert mistake(template).template == "web"
+
+
+#: Each puts what `it` is into the text in another way.
+WRITTEN = ("{{ it ~ '' }}", "{{ [it] }}", "{{ {1: it} | string }}", "{{ '%s' | format(it) }}", "{{ cut(it, 0) }}", "{{ it | b64encode }}")
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize(
+    "it",
+    [
+        pytest.param("[1] | map('string')", id="filter"),
+        pytest.param("[1, 2] | reverse", id="reversed"),
+        pytest.param("'a'.upper", id="method"),
+        pytest.param("''['upper']", id="method-as-item"),
+        pytest.param("services.db.get", id="method-of-mapping"),
+        pytest.param("'a'.format", id="format"),
+    ],
+)
+def test_what_has_but_an_address_for_a_text_is_refused(it: str, written: str) -> None:
+    """The request of a launch would be another at each rendering, and a launch whose answer was lost never be sent again."""
+    assert "would be written into the text" in mistake(f"{{% set it = {it} %}}{written}").why
+
+
+@pytest.mark.parametrize("filter", sorted(references.FILTERS))
+def test_no_filter_gives_a_text_with_an_address(filter: str) -> None:
+    for value in ("'ab'", "[1, 2]", "1", "services", "[[1], [2]]", "[services.db]"):
+        for arguments in ("", "('string')", "(1)", "('address')"):
+            for written in WRITTEN:
+                with contextlib.suppress(errors.TemplateError):
+                    assert " at 0x" not in render(f"{{% set it = {value} | {filter}{arguments} %}}{written}")
 
 
 def test_equal_values_give_equal_texts() -> None:
