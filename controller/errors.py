@@ -21,7 +21,9 @@ OccopusError
 │   └── TokenSpent             the launch token names a machine that has ended, or other parameters
 ├── ContextError               user data cannot be made
 │   ├── TemplateError          template, line, column and message
+│   │   └── TooCostly          it took more time or memory than it may; where the machine is short of them that may pass
 │   └── TooLarge               `size_bytes` and `limit_bytes`
+├── RendererFailed             the process that renders gave no answer, which says nothing of the template: try again later
 ├── LeadershipLost             another process may lead: end this one at once, without another write
 └── UsageError                 the command line or the library was called wrongly; the message says the way out
 """
@@ -158,6 +160,10 @@ class TemplateError(ContextError):
         self.why = why
 
 
+class TooCostly(TemplateError):
+    """Rendering took more processor time or memory than a template may; the machine may have had its part in that."""
+
+
 class TooLarge(ContextError):
     """User data is over the cloud's limit, compressed too."""
 
@@ -166,6 +172,10 @@ class TooLarge(ContextError):
         self.size_bytes = size_bytes
         self.compressed_bytes = compressed_bytes
         self.limit_bytes = limit_bytes
+
+
+class RendererFailed(OccopusError):
+    """The process that renders could not be started, did not answer in time, or was ended by others."""
 
 
 class LeadershipLost(OccopusError):

@@ -332,7 +332,7 @@ class Renderer(Protocol):
     """Makes user data. Deterministic: equal requests give equal bytes."""
 
     async def render(self, request: RenderRequest) -> bytes:
-        """Raises TemplateError, TooLarge."""
+        """Raises TemplateError, TooLarge; RendererFailed, which says nothing of the request."""
         ...
 
 

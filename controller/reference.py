@@ -238,6 +238,7 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
             *(Reason.MACHINE_UNKNOWN, Reason.DUPLICATE_MACHINE, Reason.LAUNCH_LOST, Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED),
             *(Reason.THROTTLED, Reason.DENIED, Reason.CLOUD_INVALID, Reason.CLOUD_UNREACHABLE, Reason.CLOUD_NOT_FOUND),
             *(Reason.TEMPLATE_NOT_FOUND, Reason.TEMPLATE_INVALID, Reason.USER_DATA_TOO_LARGE, Reason.SECRET_NOT_FOUND),
+            Reason.RENDERER_FAILED,
         }
     ),
     "InstanceGroup": frozenset(
@@ -248,6 +249,7 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
             *(Reason.BRAKED, Reason.UNCLAIMED, Reason.FROZEN, Reason.DUPLICATE_MACHINE, Reason.UNHEALTHY, Reason.CLOUD_INVALID),
             *(Reason.CLOUD_NOT_FOUND, Reason.TEMPLATE_NOT_FOUND, Reason.TEMPLATE_INVALID, Reason.USER_DATA_TOO_LARGE),
             *(Reason.INPUTS_TOO_LARGE, Reason.CONFIG_MAP_NOT_FOUND, Reason.REVISION_CHANGED, Reason.INPUT_CHANGED, Reason.CLAMPED),
+            Reason.RENDERER_FAILED,
         }
     ),
     "Infrastructure": frozenset(

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     UNCLAIMED = "Unclaimed"
     LIMIT_REACHED = "LimitReached"
     FROZEN = "Frozen"
+    RENDERER_FAILED = "RendererFailed"
     # A machine is not as it should be.
     PROBE_FAILED = "ProbeFailed"
     STARTUP_TIMEOUT = "StartupTimeout"
@@ -162,6 +163,10 @@ HELP: dict[Reason, tuple[str, str]] = {
     Reason.FROZEN: (
         "The store or the cloud's answers are in doubt: nothing is destroyed or replaced.",
         "Wait, or see the message for what is in doubt.",
+    ),
+    Reason.RENDERER_FAILED: (
+        "The controller's own process that renders templates could not be started, gave no answer or was ended; no template is to blame.",
+        "Nothing: it is tried again. If it stays so, the machine that the controller runs on is short of memory or too busy.",
     ),
     Reason.PROBE_FAILED: (
         "A probe of a machine that was healthy fails.",

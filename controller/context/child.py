@@ -1,36 +1,35 @@
 """The process that renders: one JSON request a line on stdin, one JSON reply a line on stdout, until stdin ends.
 
-Started and killed by `renderer`, as `python -m controller.context.child <bytes of memory>`. It bounds its own memory and
-processor time, so that a template can harm nothing but it; wall-clock time is its parent's business. Nothing it is told is
-written anywhere but into the reply: no log, no traceback, no core dump.
+Started and killed by `renderer`, as `python -m controller.context.child <bytes of memory> <seconds of processor time>`. It bounds
+its own memory and processor time, so that a template can harm nothing but it; wall-clock time is its parent's business. Nothing it is
+told is written anywhere but into the reply: no log, no traceback, no core dump.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import resource
+import signal
 import sys
-import time
 from pathlib import Path
 from typing import IO, Any
 
 from controller import errors
 from controller.context import cloudinit
 
-#: Processor time of one render. The parent's limit is shorter; this one ends a child whose parent was killed meanwhile.
-CPU_SECONDS = 5
-
 
 def main() -> None:
     """Answer requests. The first line says that the child is ready, so that starting is on nobody's time."""
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     _bound_memory(int(sys.argv[1]))
+    seconds = float(sys.argv[2])
     _send(replies, {"ready": True})
     for line in requests:
-        _bound_cpu()
+        # SIGPROF, which nobody handles, ends the process once that time was used, however long the machine takes to give it.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         reply = _reply(line)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         _send(replies, reply)
         if "memory" in reply:
             # What the failed render left behind may be in the way of the next one.
@@ -65,11 +64,6 @@ def _bound_memory(beyond_bytes: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         bound = pages * resource.getpagesize() + beyond_bytes
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-
-
-def _bound_cpu() -> None:
-    used = math.ceil(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
@@ -21,18 +22,21 @@ from controller import errors
 if TYPE_CHECKING:
     from controller.ports import RenderRequest
 
-#: A render takes 5 ms; one that takes this much longer is a loop.
+#: Processor time of one render, which takes 5 ms; one that takes this much longer is a loop.
 RENDER_SECONDS = 2.0
 #: What a render may take beyond the interpreter with its modules: a template of 64 KiB takes under 10 MiB.
 MEMORY_BYTES = 128 * 1024 * 1024
-#: Starting takes 0.2 s; a busy machine may take many times that, and no template is at fault then.
-START_SECONDS = 30.0
+#: By the clock, for starting, which takes 0.2 s, and for each answer. A busy machine may take many times what those take, and no
+#: template is at fault then.
+ANSWER_SECONDS = 30.0
+#: After a failure of the renderer itself none is tried for so long, doubling to the most: on a machine that is short of all.
+REST_FIRST_SECONDS, REST_MOST_SECONDS = 1.0, 60.0
 #: The longest reply: base64 of the longest user data (1 Mi characters, up to 4 bytes each) and its wrapping.
 _REPLY_BYTES = 8 * 1024 * 1024
 
 
-#: A child that is gone was ended by the kernel: the C stack overflowed, or memory or processor time ran out.
-_ENDED = {"why": "rendering ended the process it ran in: it needed more memory, depth or time than a template may"}
+#: What ends a process that overflows its stack or finds no memory for what it cannot do without, beside the exit code of Python's own.
+_OWN_END = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT})
 
 
 class _Died(Exception):
@@ -42,46 +46,54 @@ class _Died(Exception):
 class ChildRenderer:
     """Implements `Renderer`. One render at a time; whoever waits is not harmed by a render that kills the child.
 
-    Bound to the event loop it is first used in; `close` ends the child. Raises plain ContextError where no child starts.
+    What a template is blamed for is measured by what it used. What the clock, or whoever ends a child, has to say is this machine's fault.
+    Bound to the event loop it is first used in; `close` ends the child.
     """
 
-    def __init__(self, render_seconds: float = RENDER_SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self, render_seconds: float = RENDER_SECONDS, memory_bytes: int = MEMORY_BYTES, answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
         self._render_seconds = render_seconds
         self._memory_bytes = memory_bytes
+        self._answer_seconds = answer_seconds
         self._turn = asyncio.Lock()
         self._child: Process | None = None
-        self._used = False
+        #: The failures of the renderer in a row, the last one, and until when it is the answer to all.
+        self._failures = 0
+        self._failed = ""
+        self._rests_until = 0.0
 
     async def render(self, request: RenderRequest) -> bytes:
-        """Raises TemplateError, TooLarge; see the port."""
+        """Raises TemplateError, TooLarge, RendererFailed; see the port."""
         async with self._turn:
-            return _result(await self._answer(request), request)
+            if asyncio.get_running_loop().time() < self._rests_until:
+                raise errors.RendererFailed(self._failed)
+            try:
+                reply = await self._answer(request)
+            except errors.RendererFailed as error:
+                self._rest(str(error))
+                raise
+            self._failures = 0
+            return _result(reply, request)
 
     async def close(self) -> None:
         """End the child. A later render starts another."""
         async with self._turn:
             await self._kill()
 
-    async def _answer(self, request: RenderRequest) -> dict[str, Any]:
-        used = self._used
-        try:
-            reply = await self._ask(request)
-            if "memory" not in reply:
-                return reply
-        except _Died:
-            reply = _ENDED
-        if not used:
-            return self._excess(reply)
-        # What went before may have used up the memory, or have killed the child since: a fresh one gives the verdict.
-        try:
-            return self._excess(await self._ask(request))
-        except _Died:
-            return _ENDED
+    def _rest(self, failed: str) -> None:
+        seconds = min(REST_FIRST_SECONDS * 2 ** min(self._failures, 16), REST_MOST_SECONDS)
+        self._failures, self._failed = self._failures + 1, failed
+        self._rests_until = asyncio.get_running_loop().time() + seconds
 
-    def _excess(self, reply: dict[str, Any]) -> dict[str, Any]:
-        if "memory" not in reply:
-            return reply
-        return {"why": f"rendering needed more than {self._memory_bytes // 1024**2} MiB of memory"}
+    async def _answer(self, request: RenderRequest) -> dict[str, Any]:
+        """What went before may have used up the first child's memory, or have killed it since: a fresh one gives the verdict."""
+        reply = await self._ask(request)
+        if reply.keys() & {"costly", "killed"}:
+            reply = await self._ask(request)
+        if "killed" in reply:
+            raise errors.RendererFailed(f"the renderer was ended by others ({reply['killed']}); this machine may be short of memory")
+        return reply
 
     async def _ask(self, request: RenderRequest) -> dict[str, Any]:
         """One request, one reply. Whatever else happens ends the child: a reply that comes late must meet no later request."""
@@ -91,20 +103,33 @@ class ChildRenderer:
         child = self._child or await self._start()
         reply: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(self._render_seconds):
-                reply = await _exchange(child, line.encode())
+            async with asyncio.timeout(self._answer_seconds):
+                try:
+                    reply = await _exchange(child, line.encode())
+                except _Died:
+                    return self._verdict(await child.wait())
         except TimeoutError:
-            return {"why": f"rendering took longer than {self._render_seconds:g} s"}
+            raise errors.RendererFailed(
+                f"the renderer gave no answer within {self._answer_seconds:g} s; this machine may be too busy"
+            ) from None
         finally:
-            self._used = True
             if not reply or "memory" in reply:
                 await self._kill()
-        return reply
+        return reply if "memory" not in reply else {"costly": f"rendering needed more than {self._memory_bytes // 1024**2} MiB of memory"}
+
+    def _verdict(self, code: int) -> dict[str, Any]:
+        """What the end of a child says, by its exit code: negative of the signal that ended it."""
+        if code == -signal.SIGPROF:
+            return {"costly": f"rendering took longer than {self._render_seconds:g} s of processor time"}
+        if code >= 0 or -code in _OWN_END:
+            return {"costly": "rendering ended the process it ran in: it needed more memory or depth than a template may"}
+        return {"killed": signal.strsignal(-code)}
 
     async def _start(self) -> Process:
         try:
             self._child = child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-s", "-W", "ignore", "-X", "utf8", "-m", "controller.context.child", str(self._memory_bytes)),
+                *(sys.executable, "-P", "-s", "-W", "ignore", "-X", "utf8", "-m", "controller.context.child"),
+                *(str(self._memory_bytes), str(self._render_seconds)),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,
@@ -115,14 +140,13 @@ class ChildRenderer:
                 start_new_session=True,
             )
         except OSError as error:
-            raise errors.ContextError(f"the renderer cannot be started: {os.strerror(error.errno or 0)}") from error
-        self._used = False
+            raise errors.RendererFailed(f"the renderer cannot be started: {os.strerror(error.errno or 0)}") from error
         ready = False
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 ready = bool(await _line(child))
         except (TimeoutError, _Died):
-            raise errors.ContextError("the renderer cannot be started: its process ended or did not answer") from None
+            raise errors.RendererFailed("the renderer cannot be started: its process ended or did not answer") from None
         finally:
             if not ready:
                 await self._kill()
@@ -130,7 +154,6 @@ class ChildRenderer:
 
     async def _kill(self) -> None:
         child, self._child = self._child, None
-        self._used = False
         if child is None:
             return
         if child.returncode is None:
@@ -178,9 +201,10 @@ def _result(reply: dict[str, Any], request: RenderRequest) -> bytes:
             raise errors.TemplateError(request.name, line, column, why)
         case {"size": [int(size), int(compressed)]}:
             raise errors.TooLarge(size, compressed, request.limit_bytes)
+        case {"costly": str(why)}:
+            raise errors.TooCostly(request.name, 0, 0, why)
         case _:
-            why = reply.get("why") or f"it cannot be rendered ({reply.get('fault')})"
-            raise errors.TemplateError(request.name, 0, 0, why)
+            raise errors.TemplateError(request.name, 0, 0, f"it cannot be rendered ({reply.get('fault')})")
 
 
 __all__ = ["MEMORY_BYTES", "RENDER_SECONDS", "ChildRenderer"]

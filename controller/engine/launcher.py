@@ -36,6 +36,8 @@ _REFUSED: dict[type[errors.CloudError], Reason] = {
     errors.QuotaExceeded: Reason.QUOTA_EXCEEDED,
     errors.Invalid: Reason.CLOUD_INVALID,
 }
+#: A launch that was recorded was rendered once; if this machine cannot do so again, that is tried so much later.
+_RENDERED_AGAIN = timedelta(seconds=10)
 #: These leave the outcome open, or open a way to send the very same call later.
 _AGAIN: dict[type[errors.CloudError], Reason] = {
     errors.Throttled: Reason.THROTTLED,
@@ -148,11 +150,15 @@ class Launcher:
             self._send(instance, binding, again, unanswered=before.unanswered or not before.tries)
 
     async def _as_recorded(self, instance: Instance, binding: Binding, recorded: Launch) -> LaunchRequest | None:
-        """The request that was recorded; None where it cannot be made again, byte for byte."""
+        """The request that was recorded; None where it cannot be made again, byte for byte, or not now."""
         uid = instance.metadata.uid
         try:
             again = replace(await self._build(instance, binding), fence=recorded.fence)
         except request.NotNow as missing:
+            if missing.passing:
+                failed = replace(self.attempt(uid), sent=Sent.UNKNOWN, reason=Reason.RENDERER_FAILED, message=str(missing))
+                self._attempts[uid] = replace(failed, at=self._parts.now(), after=_RENDERED_AGAIN)
+                return None
             self._attempts[uid] = Attempt(Sent.MISMATCH, missing.reason, str(missing), at=self._parts.now())
             return None
         if request.digest(again) != recorded.digest:

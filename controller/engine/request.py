@@ -22,11 +22,15 @@ from controller.ports import CONTROLLER_TAG, Key, LaunchRequest, Obj, Renderer, 
 
 
 class NotNow(errors.OccopusError):
-    """The request cannot be made yet; `reason` and the message say what is missing."""
+    """The request cannot be made yet; `reason` and the message say what is missing.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    `passing` where this machine has, or may have, its part in that: it proves nothing against what the request is made of.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.passing = passing
 
 
 async def build(objects: Objects, renderer: Renderer, controller_id: str, limit_bytes: int, instance: Instance) -> LaunchRequest:
@@ -51,10 +55,12 @@ async def rendered(renderer: Renderer, request: RenderRequest) -> bytes:
     """User data, or NotNow with the reason that belongs to what went wrong."""
     try:
         return await renderer.render(request)
+    except errors.RendererFailed as error:
+        raise NotNow(Reason.RENDERER_FAILED, str(error), passing=True) from error
     except errors.TooLarge as error:
         raise NotNow(Reason.USER_DATA_TOO_LARGE, str(error)) from error
     except errors.ContextError as error:
-        raise NotNow(Reason.TEMPLATE_INVALID, str(error)) from error
+        raise NotNow(Reason.TEMPLATE_INVALID, str(error), passing=isinstance(error, errors.TooCostly)) from error
 
 
 def tags(instance: Instance, controller_id: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ class System:
         self.wrap_store: Callable[[Store], Store] = lambda store: store
         self.wrap_driver: Callable[[CloudDriver], CloudDriver] = lambda driver: driver
         self.threads: Threads = inline
+        self.renderer = InlineRenderer()
         self.options = Options(CONTROLLER, "", workers=16)
         #: Whether the state file may be at another place than it was made at.
         self.moved = False
@@ -91,7 +92,7 @@ class System:
         ports = Ports(
             self.wrap_store(self._store),
             (replace(self.plugin, open=opened),),
-            InlineRenderer(),
+            self.renderer,
             SimulatedChecker(self.world),
             self.threads,
             self.clock.now,

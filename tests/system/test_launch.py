@@ -103,6 +103,27 @@ def test_a_token_that_is_spent_is_never_sent_again(tmp_path: Path) -> None:
     assert len(_tokens(rig)) == len(set(_tokens(rig))) == 2
 
 
+def test_a_launch_is_sent_again_however_long_the_renderer_fails_after_a_restart(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        fault = rig.world.fail("create", errors.Transient("the line broke"), times=INF)
+        await rig.make(*alone(1))
+        await rig.wait(lambda: len(_tokens(rig)) == 1)
+        await rig.crash()
+        rig.world.clear(fault)
+        rig.renderer.fails = errors.RendererFailed("the renderer gave no answer within 30 s")
+        rig.start()
+        await rig.until("Instance", "shop-app-0", "RendererFailed")
+        launch = rig.obj("Instance", "shop-app-0")["status"]["launch"]
+        await rig.unchanged(900)
+        assert rig.obj("Instance", "shop-app-0")["status"]["launch"] == launch
+        rig.renderer.fails = None
+        await rig.wait(rig.ready, 120)
+
+    rig = play(tmp_path, main)
+    assert len(rig.made()) == 1
+    assert len(set(_tokens(rig))) == 1
+
+
 def _secretive() -> list[Document]:
     variables = [{"name": "password", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]
     text = "#cloud-config\nruncmd: ['{{ variables.password }}']\n"

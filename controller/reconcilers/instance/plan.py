@@ -18,8 +18,8 @@ from controller.reconcilers.instance import ending, observed, steps
 from controller.reconcilers.instance.observed import BURNT, LEFT_ALONE, ON_ITS_WAY, First, Health, Observed, Sent
 from controller.reconcilers.instance.steps import AddFinalizer, Launch, Plan, Record, Resend, Stand
 
-#: What a launch that is sent again was answered.
-_TRIED_AGAIN = frozenset({Reason.DENIED.value, Reason.THROTTLED.value, Reason.CLOUD_UNREACHABLE.value})
+#: What a launch that is sent again was answered, or what kept it from being sent again.
+_TRIED_AGAIN = frozenset({Reason.DENIED.value, Reason.THROTTLED.value, Reason.CLOUD_UNREACHABLE.value, Reason.RENDERER_FAILED.value})
 #: What a machine that serves nobody is called: phase, reason, message.
 _ENDED = ("Ended", Reason.MACHINE_ENDED, "the cloud says that the machine has ended")
 _STOPPED = ("Stopped", Reason.MACHINE_STOPPED, "the machine is stopped")

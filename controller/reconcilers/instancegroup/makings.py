@@ -7,6 +7,7 @@ an unchanged group asks nobody.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ from controller.reconcilers.instancegroup.observed import Hold, ready
 MOST = 100
 #: For how long a cloud's answer to `resolve` is used again.
 RESOLVED_SECONDS = 60.0
+#: After how long a template is tried again that took too much time or memory: a machine that was short of them may have had its part.
+COSTLY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +196,9 @@ async def _trial(engine: Engine, group: InstanceGroup, text: str, told: dict[str
         return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {chosen.cloud_ref.name} is not bound")
     limit = binding.driver.user_data_limit_bytes
     asked = json.dumps([text, told, limit], sort_keys=True)
-    place = ("trial", group.metadata.uid)
+    place, now = ("trial", group.metadata.uid), engine.ports.now().timestamp()
     kept = engine.memory.cached.get(place)
-    if kept is not None and kept[0] == asked:
+    if kept is not None and kept[0] == asked and now < kept[2]:
         return kept[1]
     names = {
         "infrastructure": group.spec.infrastructure.name,
@@ -205,14 +208,16 @@ async def _trial(engine: Engine, group: InstanceGroup, text: str, told: dict[str
         "id": "00000000-0000-0000-0000-000000000000-0",
     }
     values = request.values(told, names, dict.fromkeys(told.get("secrets", {}), "secret"))
-    hold: Hold | None = None
+    hold, until = None, math.inf
     try:
         await request.rendered(
             engine.ports.renderer, RenderRequest(text, f"InstanceTemplate {group.spec.template_ref.name}", values, limit)
         )
     except request.NotNow as wrong:
-        hold = Hold(wrong.reason, str(wrong))
-    engine.memory.cached[place] = (asked, hold)
+        hold, until = Hold(wrong.reason, str(wrong)), now + COSTLY_SECONDS if wrong.passing else math.inf
+        if wrong.reason is Reason.RENDERER_FAILED:
+            return hold  # of the template nothing is known
+    engine.memory.cached[place] = (asked, hold, until)
     return hold
 
 

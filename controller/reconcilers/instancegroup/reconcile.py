@@ -13,7 +13,7 @@ from controller.api.reasons import Reason
 from controller.engine import metrics
 from controller.engine.engine import Engine
 from controller.ports import Identity, Key, Obj
-from controller.reconcilers.instancegroup import creation, snapshots, status
+from controller.reconcilers.instancegroup import creation, makings, snapshots, status
 from controller.reconcilers.instancegroup.gather import gather
 from controller.reconcilers.instancegroup.makings import Makings
 from controller.reconcilers.instancegroup.observed import ENDED, FAILED, Observed, failed
@@ -36,7 +36,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if group is None:
         return None
     await creation.adopt(engine, group)
-    observed, makings = await gather(engine, group)
+    observed, made = await gather(engine, group)
     todo = plan(observed)
     wanted = status.report(observed, todo)
     if await engine.objects.write_status(key, wanted):
@@ -45,15 +45,21 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
         if isinstance(action, Release):
             return await _release(engine, key, orphaned=action.orphaned)
         _must_be_as_planned(engine, key, group)
-        await _act(engine, key, makings, action)
-    if makings is not None and any(snapshots.needs(each, makings) for each in observed.instances):
-        await snapshots.ensure(engine, group, makings)
+        await _act(engine, key, made, action)
+    if made is not None and any(snapshots.needs(each, made) for each in observed.instances):
+        await snapshots.ensure(engine, group, made)
     await snapshots.prune(engine, group, observed.revision)
     return _again(engine, todo, observed)
 
 
-#: After how many seconds a cloud that did not answer, or knew a name not, is asked again: nothing would wake the group.
-_ASK_AGAIN_SECONDS = {Reason.WAITING_FOR_CLOUD: 10.0, Reason.CONFIG_MAP_NOT_FOUND: 10.0, Reason.CLOUD_INVALID: 60.0}
+#: After how many seconds who did not answer, or knew a name not, is asked again: nothing would wake the group.
+_ASK_AGAIN_SECONDS = {
+    Reason.WAITING_FOR_CLOUD: 10.0,
+    Reason.CONFIG_MAP_NOT_FOUND: 10.0,
+    Reason.RENDERER_FAILED: 10.0,
+    Reason.CLOUD_INVALID: makings.RESOLVED_SECONDS + 1,
+    Reason.TEMPLATE_INVALID: makings.COSTLY_SECONDS + 1,
+}
 
 
 def _again(engine: Engine, todo: Plan, observed: Observed) -> float | None:
@@ -63,7 +69,7 @@ def _again(engine: Engine, todo: Plan, observed: Observed) -> float | None:
     return min((*due, *(() if asked is None else (asked,))), default=None)
 
 
-async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action) -> None:
+async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -> None:
     group = engine.objects.model(key, InstanceGroup)
     if group is None:
         return
@@ -71,9 +77,9 @@ async def _act(engine: Engine, key: Key, makings: Makings | None, action: Action
         case AddFinalizer():
             await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
         case Create():
-            if makings is not None:
-                await snapshots.ensure(engine, group, makings)
-                await creation.create(engine, group, makings, action)
+            if made is not None:
+                await snapshots.ensure(engine, group, made)
+                await creation.create(engine, group, made, action)
         case Claim(unclaimed):
             await creation.claim(engine, group, unclaimed)
         case Delete(name, reason, message):
@@ -160,6 +166,7 @@ _TOLD = frozenset(
         Reason.UNCLAIMED,
         Reason.DUPLICATE_MACHINE,
         Reason.TEMPLATE_INVALID,
+        Reason.RENDERER_FAILED,
         Reason.USER_DATA_TOO_LARGE,
         Reason.INPUTS_TOO_LARGE,
         Reason.CONFIG_MAP_NOT_FOUND,

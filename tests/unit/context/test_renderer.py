@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller import errors
+from controller.context import renderer as module
 from controller.context.renderer import MEMORY_BYTES, ChildRenderer
 from controller.ports import Renderer, RenderRequest
 from tests.simulated.renderer import InlineRenderer
@@ -239,12 +240,79 @@ def test_a_child_whose_parent_is_gone_ends() -> None:
     assert asyncio.run(run()) not in _children()
 
 
+def test_a_child_that_the_machine_gives_no_time_is_waited_for() -> None:
+    """Nothing is held against a template but the processor time that it takes."""
+
+    async def use(renderer: ChildRenderer) -> None:
+        before = _children()
+        await renderer.render(_request("warm"))
+        (child,) = _children() - before
+        os.kill(child, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(1.0, os.kill, child, signal.SIGCONT)
+        assert await renderer.render(_request("late")) == b"#!\nlate"
+
+    _with_renderer(use, seconds=0.5)
+
+
+def _stand_in(path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Callable[[], int]:
+    """Another program in the child's place; how often it was started."""
+    program, started = path / "python", path / "started"
+    program.write_text(f"#!/bin/sh\necho >> {started}\n{script}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(program))
+    return lambda: len(started.read_text().splitlines()) if started.exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        pytest.param("exit 1", errors.RendererFailed, id="ends-at-once"),
+        pytest.param("echo 1; read line; kill -KILL $$", errors.RendererFailed, id="killed"),
+        pytest.param("echo 1; read line; kill -TERM $$", errors.RendererFailed, id="ended-by-others"),
+        pytest.param("echo 1; read line; exec sleep 60", errors.RendererFailed, id="silent"),
+        pytest.param("exec sleep 60", errors.RendererFailed, id="silent-from-the-first"),
+        pytest.param("echo 1; read line; kill -SEGV $$", errors.TooCostly, id="overflow"),
+        pytest.param("echo 1; read line; kill -PROF $$", errors.TooCostly, id="time"),
+        pytest.param("echo 1; read line; exit 1", errors.TooCostly, id="no-memory-to-say-so"),
+        pytest.param("echo 1; read line; echo '{\"memory\": true}'", errors.TooCostly, id="memory"),
+    ],
+)
+def test_how_a_child_ends_says_who_is_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: type[errors.OccopusError]
+) -> None:
+    _stand_in(tmp_path, monkeypatch, script)
+
+    async def run() -> None:
+        renderer = ChildRenderer(answer_seconds=1.0)
+        with pytest.raises(error):
+            await renderer.render(_request("1"))
+        await renderer.close()
+
+    before = _children()
+    asyncio.run(run())
+    assert _children() <= before
+
+
+def test_a_renderer_that_fails_rests_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = _stand_in(tmp_path, monkeypatch, "exit 1")
+    monkeypatch.setattr(module, "REST_FIRST_SECONDS", 0.01)
+
+    async def use(renderer: ChildRenderer) -> None:
+        begun = time.monotonic()
+        while started() < 6:
+            with pytest.raises(errors.RendererFailed):
+                await renderer.render(_request("1"))
+        # It rested 0.01, 0.02, 0.04, 0.08 and 0.16 s between six starts.
+        assert time.monotonic() - begun >= 0.31
+
+    _with_renderer(use)
+
+
 def test_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nonexistent/python")
 
     async def use(renderer: ChildRenderer) -> None:
-        with pytest.raises(errors.ContextError) as caught:
+        with pytest.raises(errors.RendererFailed):
             await renderer.render(_request("1"))
-        assert not isinstance(caught.value, errors.TemplateError)
 
     _with_renderer(use)

@@ -43,6 +43,7 @@ class Rig:
         self.woken: list[Key] = []
         self.groups_woken = 0
         self.threads: Threads = inline
+        self.renderer = InlineRenderer()
         self.clouds = Clouds(self.objects, self._call, loop.now, self.woken.append)
         self.clouds.wake_groups = self._wake_groups
         self.launcher = self.new_launcher()
@@ -56,7 +57,7 @@ class Rig:
 
     def new_launcher(self) -> Launcher:
         """As a new process has it: it remembers nothing."""
-        parts = LauncherParts(self.objects, self.clouds, InlineRenderer(), loop.now, CONTROLLER, self.woken.append)
+        parts = LauncherParts(self.objects, self.clouds, self.renderer, loop.now, CONTROLLER, self.woken.append)
         return Launcher(parts)
 
     def driver(self) -> SimulatedCloud:

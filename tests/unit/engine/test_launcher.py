@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,39 @@ def test_a_request_that_cannot_be_made_the_same_is_never_sent_again(tmp_path: Pa
         await turns()
         assert len(creates(rig)) == 1
         assert rig.world.machines == {}
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        pytest.param(errors.RendererFailed("the renderer cannot be started"), id="renderer"),
+        pytest.param(errors.TooCostly("t", 0, 0, "rendering took too long"), id="too costly"),
+    ],
+)
+def test_a_machine_that_cannot_render_decides_nothing_about_a_recorded_launch(tmp_path: Path, fails: errors.OccopusError) -> None:
+    """It was rendered once. Whatever keeps it from being so again says nothing of the request."""
+
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.world.fail("create", errors.Transient("reset"))
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
+        await turns()
+        launch, again = rig.instance().status.launch, rig.new_launcher()
+        rig.renderer.fails = fails
+        await again.resend(rig.instance(), binding(rig))
+        await turns()
+        waits = again.attempt(rig.instance().metadata.uid)
+        assert (waits.sent, waits.reason) == (Sent.UNKNOWN, Reason.RENDERER_FAILED)
+        assert waits.after > timedelta(0)
+        assert len(creates(rig)) == 1
+        rig.renderer.fails = None
+        await again.resend(rig.instance(), binding(rig))
+        await turns()
+        assert again.attempt(rig.instance().metadata.uid).machine is not None
+        assert len({each.token for each in creates(rig)}) == 1
+        assert rig.instance().status.launch == launch
 
     run(tmp_path, scenario)
 
