@@ -47,7 +47,7 @@ class InstanceSpec(Model):
 class Launch(Model):
     """The one record whose loss could mean a second VM: written once, before the call, never changed."""
 
-    digest: str = Field(description="SHA-256 of the rendered request.", max_length=80)
+    digest: str = Field(description="SHA-256 of the rendered request, keyed by the UIDs of the Secrets in it.", max_length=80)
     fence: str = Field(default="", description="What makes a second launch fail, where the cloud has no token.", max_length=256)
     time: datetime = Field(description="When it was decided.")
 

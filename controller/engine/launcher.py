@@ -116,7 +116,7 @@ class Launcher:
         try:
             prepared = await self._prepare(instance, binding)
             await self._read_live(instance)
-            launch = Launch(digest=request.digest(prepared), fence=prepared.fence, time=self._parts.now())
+            launch = Launch(digest=prepared.digest, fence=prepared.request.fence, time=self._parts.now())
             await self._record(key, recorded(launch))
         except request.NotNow as missing:
             reserved -= identities
@@ -129,7 +129,7 @@ class Launcher:
             raise
         # From here on the record counts (`Clouds.launched`); of later members once they have it.
         reserved.discard(identity_of(instance))
-        self._send(instance, binding, prepared, unanswered=False)
+        self._send(instance, binding, prepared.request, unanswered=False)
 
     async def resend(self, instance: Instance, binding: Binding) -> None:
         """The launch is recorded and its outcome unknown: the same call with the same token, or never again (rule 3)."""
@@ -153,7 +153,7 @@ class Launcher:
         """The request that was recorded; None where it cannot be made again, byte for byte, or not now."""
         uid = instance.metadata.uid
         try:
-            again = replace(await self._build(instance, binding), fence=recorded.fence)
+            again = await self._build(instance, binding)
         except request.NotNow as missing:
             if missing.passing:
                 failed = replace(self.attempt(uid), sent=Sent.UNKNOWN, reason=Reason.RENDERER_FAILED, message=str(missing))
@@ -161,10 +161,10 @@ class Launcher:
                 return None
             self._attempts[uid] = Attempt(Sent.MISMATCH, missing.reason, str(missing), at=self._parts.now())
             return None
-        if request.digest(again) != recorded.digest:
+        if again.digest != recorded.digest:
             self._attempts[uid] = Attempt(Sent.MISMATCH, Reason.LAUNCHING, "the request is not what it was", at=self._parts.now())
             return None
-        return again
+        return replace(again.request, fence=recorded.fence)
 
     def _is_behind(self, instance: Instance) -> bool:
         """Whether another launch that is denied asks again for this one too."""
@@ -217,18 +217,18 @@ class Launcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- the steps
-    async def _prepare(self, instance: Instance, binding: Binding) -> LaunchRequest:
+    async def _prepare(self, instance: Instance, binding: Binding) -> request.Built:
         built = await self._build(instance, binding)
         try:
-            answers = await binding.inventory.calls("prepare", lambda: binding.driver.prepare((built,)))
+            answers = await binding.inventory.calls("prepare", lambda: binding.driver.prepare((built.request,)))
             fence = answers[0] if len(answers) == 1 else errors.Transient(f"{len(answers)} answers to one request")
         except errors.CloudError as error:
             fence = error
         if isinstance(fence, errors.CloudError):
             raise request.NotNow(_reason(fence), str(fence))
-        return replace(built, fence=fence)
+        return replace(built, request=replace(built.request, fence=fence))
 
-    async def _build(self, instance: Instance, binding: Binding) -> LaunchRequest:
+    async def _build(self, instance: Instance, binding: Binding) -> request.Built:
         parts = self._parts
         return await request.build(parts.objects, parts.renderer, parts.controller_id, binding.driver.user_data_limit_bytes, instance)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from controller import errors
@@ -33,22 +35,31 @@ class NotNow(errors.OccopusError):
         self.passing = passing
 
 
-async def build(objects: Objects, renderer: Renderer, controller_id: str, limit_bytes: int, instance: Instance) -> LaunchRequest:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A request, and the digest that is recorded of it."""
+
+    request: LaunchRequest
+    digest: str
+
+
+async def build(objects: Objects, renderer: Renderer, controller_id: str, limit_bytes: int, instance: Instance) -> Built:
     """The request that an Instance's launch sends, for all of its batch. Raises NotNow."""
     template = await _template(objects, instance)
-    user_data = b""
+    user_data, key = b"", ""
     if template is not None:
-        values = await _values(objects, instance)
+        values, key = await _values(objects, instance)
         name = f"template of revision {instance.spec.revision}"
         user_data = await rendered(renderer, RenderRequest(template, name, values, limit_bytes))
     _, spec = instance.spec.implementation.arm()
-    return LaunchRequest(
+    request = LaunchRequest(
         batch_id=instance.spec.batch.id,
         names=names(instance),
         tags=tags(instance, controller_id),
         spec=spec,
         user_data=user_data,
     )
+    return Built(request, digest(request, key))
 
 
 async def rendered(renderer: Renderer, request: RenderRequest) -> bytes:
@@ -86,12 +97,18 @@ def names(instance: Instance) -> tuple[str, ...]:
     return (instance.metadata.name,) if size == 1 else (owner,) * size
 
 
-def digest(request: LaunchRequest) -> str:
-    """SHA-256 over everything that the cloud is sent, save the fence."""
+def digest(request: LaunchRequest, key: str) -> str:
+    """SHA-256 over everything that the cloud is sent, save the fence; keyed where the user data may hold what is secret.
+
+    Whoever reads Instances knows all the rest of the request, and could find out a password by trying, one digest a guess. The key is the
+    UIDs of the Secrets: random, the same for every process, and shown by the API to nobody who may not read the Secret itself.
+    """
     text = json.dumps(
         [request.batch_id, request.names, dict(request.tags), request.spec, base64.b64encode(request.user_data).decode()], sort_keys=True
     )
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    if not key:
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "hmac-sha256:" + hmac.digest(key.encode(), text.encode(), "sha256").hex()
 
 
 def values(inputs: Mapping[str, Any], names: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, Any]:
@@ -117,12 +134,16 @@ async def _template(objects: Objects, instance: Instance) -> str | None:
     return cloud_init.get("template")
 
 
-async def _values(objects: Objects, instance: Instance) -> dict[str, Any]:
+async def _values(objects: Objects, instance: Instance) -> tuple[dict[str, Any], str]:
+    """What the template can read, and the key of the digest: the UIDs of the Secrets that are among it."""
     spec = instance.spec
     secrets: dict[str, str] = {}
+    uids: set[str] = set()
     references: dict[str, dict[str, str]] = spec.inputs.get("secrets", {})
     for name, reference in sorted(references.items()):
-        secrets[name] = await secret_value(objects, instance.metadata.namespace, reference["name"], reference["key"])
+        found = await secret(objects, instance.metadata.namespace, reference["name"])
+        secrets[name] = _value(found, reference["key"])
+        uids.add(found["metadata"]["uid"])
     names = {
         "infrastructure": spec.infrastructure.name,
         "service": spec.service,
@@ -130,14 +151,13 @@ async def _values(objects: Objects, instance: Instance) -> dict[str, Any]:
         "index": str(spec.index),
         "id": f"{spec.batch.id}-{spec.batch.index}",
     }
-    return values(spec.inputs, names, secrets)
+    return values(spec.inputs, names, secrets), ",".join(sorted(uids))
 
 
-async def secret_value(objects: Objects, namespace: str, name: str, key: str) -> str:
-    """One value of a Secret, read live. Raises NotNow."""
-    data = texts(await secret(objects, namespace, name))
+def _value(secret: Obj, key: str) -> str:
+    data = texts(secret)
     if key not in data:
-        raise NotNow(Reason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}")
+        raise NotNow(Reason.SECRET_NOT_FOUND, f"Secret {secret['metadata']['name']} has no key {key}")
     return data[key]
 
 

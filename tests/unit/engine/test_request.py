@@ -19,29 +19,49 @@ from tests.unit.engine.rig import Rig, run
 SECRET = "s3cr3t-of-all"
 
 
-async def built(rig: Rig, instance: Instance) -> LaunchRequest:
+async def build(rig: Rig, instance: Instance) -> request.Built:
     return await request.build(rig.objects, InlineRenderer(), CONTROLLER, 16384, instance)
+
+
+async def built(rig: Rig, instance: Instance) -> LaunchRequest:
+    return (await build(rig, instance)).request
+
+
+async def secretive(rig: Rig) -> Instance:
+    await rig.secret("keys", word=base64.b64encode(SECRET.encode()).decode())
+    return await rig.world_of_one(variables={}, secrets={"word": {"name": "keys", "key": "word"}})
 
 
 def test_the_same_instance_gives_the_same_digest_in_every_process(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
-        await rig.secret("keys", word=base64.b64encode(SECRET.encode()).decode())
-        instance = await rig.world_of_one(variables={}, secrets={"word": {"name": "keys", "key": "word"}})
-        first, again = await built(rig, instance), await built(rig, instance)
-        assert first == again
-        assert request.digest(first) == request.digest(again)
+        instance = await secretive(rig)
+        assert await build(rig, instance) == await build(rig, instance)
+
+    run(tmp_path, scenario)
+
+
+def test_no_guess_of_a_secret_can_be_tried_on_the_digest(tmp_path: Path) -> None:
+    """Whoever may read Instances and no Secrets knows the whole request save the guessed password, and not the Secret's UID."""
+
+    async def scenario(rig: Rig) -> None:
+        instance = await secretive(rig)
+        guessed = await build(rig, instance)
+        assert request.digest(guessed.request, "").rpartition(":")[2] not in guessed.digest
+        seen = await rig.store.get(Key("Secret", "default", "keys"))
+        uid = seen["metadata"]["uid"]
+        assert request.digest(guessed.request, uid) == guessed.digest
+        for kind in ("Cloud", "Infrastructure", "InstanceGroup", "Instance", "ControllerRevision", "Event"):
+            assert uid not in repr(await rig.store.list(kind))
 
     run(tmp_path, scenario)
 
 
 def test_a_secret_is_in_the_user_data_and_nowhere_else(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
-        await rig.secret("keys", word=base64.b64encode(SECRET.encode()).decode())
-        instance = await rig.world_of_one(variables={}, secrets={"word": {"name": "keys", "key": "word"}})
+        instance = await secretive(rig)
         made = await built(rig, instance)
         assert SECRET.encode() in made.user_data
         assert SECRET not in repr((made.batch_id, made.names, made.tags, made.spec, made.fence))
-        assert SECRET not in request.digest(made)
         assert rig.objects.get(Key("Secret", "default", "keys")) is None or SECRET not in repr(rig.objects.list("Instance"))
 
     run(tmp_path, scenario)
@@ -78,13 +98,13 @@ def test_the_tags_name_all_that_a_restore_needs(tmp_path: Path) -> None:
 )
 def test_the_digest_covers_all_that_is_sent(change: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"batch_id": "b", "names": ("n",), "tags": {}, "spec": {}, "user_data": b"u"}
-    assert request.digest(LaunchRequest(**fields)) != request.digest(LaunchRequest(**(fields | change)))
+    assert request.digest(LaunchRequest(**fields), "key") != request.digest(LaunchRequest(**(fields | change)), "key")
 
 
 def test_the_digest_knows_neither_the_fence_nor_the_order_of_keys() -> None:
     one = LaunchRequest("b", ("n",), {"a": "1", "b": "2"}, {"x": 1, "y": {"p": 1, "q": 2}}, b"u", fence="f1")
     two = LaunchRequest("b", ("n",), {"b": "2", "a": "1"}, {"y": {"q": 2, "p": 1}, "x": 1}, b"u", fence="f2")
-    assert request.digest(one) == request.digest(two)
+    assert request.digest(one, "key") == request.digest(two, "key")
 
 
 @pytest.mark.parametrize(
