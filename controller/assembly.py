@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,22 +74,49 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+@dataclass(slots=True)
+class _Pool:
+    """The threads of one lane, and how many calls they have: those too that nobody waits for any more."""
+
+    threads: ThreadPoolExecutor
+    calls: int = 0
+
+
 class CallThreads:
-    """Runs driver calls in a pool for each lane, so that a cloud that hangs stops no other."""
+    """Runs driver calls in a pool for each lane, so that a cloud that hangs stops no other.
+
+    A pool ends with the last of its calls: Clouds and accounts come and go as long as the process lives.
+    """
 
     def __init__(self) -> None:
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools: dict[str, _Pool] = {}
+        self._lock = threading.Lock()
 
     async def __call__(self, call: Callable[[], T], lane: str, /) -> T:
-        pool = self._pools.get(lane)
-        if pool is None:
-            pool = self._pools[lane] = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix=f"cloud {lane}")
-        return await asyncio.get_running_loop().run_in_executor(pool, call)
+        with self._lock:
+            pool = self._pools.get(lane)
+            if pool is None:
+                pool = self._pools[lane] = _Pool(ThreadPoolExecutor(CALL_THREADS, thread_name_prefix=f"cloud {lane}"))
+            future = pool.threads.submit(call)
+            pool.calls += 1
+        future.add_done_callback(lambda _: self._done(lane, pool))
+        return await asyncio.wrap_future(future)
+
+    def _done(self, lane: str, pool: _Pool) -> None:
+        """Called by the thread that ran the call, or by whoever cancelled it."""
+        with self._lock:
+            pool.calls -= 1
+            if not pool.calls and self._pools.get(lane) is pool:
+                del self._pools[lane]
+                pool.threads.shutdown(wait=False)
 
     def close(self) -> None:
-        """Take no more calls; those that are on their way end by their own time-outs."""
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        """Cancel what has not begun; calls that are on their way end by their own time-outs."""
+        with self._lock:
+            # Taken out: a call whose cancelling is the end of its pool must not shut down what is being shut down.
+            pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            pool.threads.shutdown(wait=False, cancel_futures=True)
 
 
 def now() -> datetime:
