@@ -95,8 +95,8 @@ class Clouds:
         self._live: dict[Account, tuple[Inventory, int, set[Identity]]] = {}
         self._version = 0
         self._concern: tuple[object, ...] = ()
-        self._suspects: tuple[tuple[int, ...], tuple[tuple[Account, Machine], ...]] = ((), ())
-        self._batches: tuple[tuple[int, ...], frozenset[str]] = ((-1,), frozenset())
+        self._suspects: tuple[object, tuple[tuple[Account, Machine], ...]] = (None, ())
+        self._batches: tuple[object, frozenset[str]] = (None, frozenset())
         self._around = Surroundings(
             threads, now, self._recorded_in, self._owns, self.launched, self._others, self.doubt, self._wake_identity, wake, self._moved
         )
@@ -116,7 +116,7 @@ class Clouds:
 
     def batches(self) -> frozenset[str]:
         """The batches of which any machine is listed; computed once per change of a list."""
-        versions = tuple(each.version for each in self._inventories.values())
+        versions = self._versions()
         if self._batches[0] != versions:
             found = {machine.identity.batch_id for each in self._inventories.values() for machine in each.machines.values()}
             self._batches = (versions, frozenset(found))
@@ -185,7 +185,7 @@ class Clouds:
 
     def suspects(self) -> tuple[tuple[Account, Machine], ...]:
         """Live machines of ours that no Instance in the cache claims; computed once per change of either side."""
-        versions = (self._version, *(each.version for each in self._inventories.values()))
+        versions = (self._version, self._versions())
         if self._suspects[0] != versions:
             # By whatever Cloud: one of the same account may not be bound at this moment.
             recorded = {id for some in self._recorded.values() for _, id in some.values()}
@@ -200,6 +200,10 @@ class Clouds:
             )
             self._suspects = (versions, found)
         return self._suspects[1]
+
+    def _versions(self) -> object:
+        """Equal as long as all lists are. An account that is let go of and another one may be of as many changes."""
+        return tuple((each, each.version) for each in self._inventories.values())
 
     def live(self, account: Account) -> set[Identity]:
         """Identities of the account's live machines; computed once per change of the list."""

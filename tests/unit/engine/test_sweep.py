@@ -12,10 +12,11 @@ from controller import errors
 from controller.engine import clouds
 from controller.engine.objects import dump
 from controller.engine.sweep import Policy
-from controller.ports import CONTROLLER_TAG, Changed, Gone, Identity, Key, MachineId
+from controller.ports import CONTROLLER_TAG, Account, Changed, CloudConfig, Gone, Identity, Key, MachineId
 from tests.properties import build
+from tests.simulated.harness import CONTROLLER
 from tests.simulated.world import Settings
-from tests.unit.engine.rig import ACCOUNT, Rig, run, turns
+from tests.unit.engine.rig import ACCOUNT, CLOUD, Rig, run, turns
 
 TAGS = {
     clouds.NAMESPACE_TAG: "default",
@@ -122,6 +123,25 @@ def test_only_a_machine_without_a_group_is_ended_and_only_on_demand(
         assert rig.sweep.sure(ACCOUNT, id) or ended
 
     run(tmp_path, scenario, Settings(terminating_seconds=0), policy)
+
+
+def test_lists_of_another_account_with_as_many_changes_are_read_anew(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.insert("batch-here")
+        rig.bind()
+        await turns()
+        assert rig.clouds.batches() == {"batch-here"}
+        rig.clouds.unbind(CLOUD)
+        rig.world.insert(("a2", "r1"), Identity("batch-there", 0), {CONTROLLER_TAG: CONTROLLER}, {"image": "image-1"})
+        there = Account("simulated", "a2", "r1", "")
+        fields = {"account": "a2", "region": "r1"}
+        driver = rig.plugin.open(CloudConfig(fields, {}, CONTROLLER, "", allow_local=False, ambient_credentials=False))
+        rig.clouds.bind(CLOUD, rig.plugin, driver, there)
+        await turns()
+        assert rig.clouds.inventories()[there].version == 1
+        assert rig.clouds.batches() == {"batch-there"}
+
+    run(tmp_path, scenario)
 
 
 def test_a_homeless_machine_is_reported_once(tmp_path: Path) -> None:
