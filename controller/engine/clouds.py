@@ -182,6 +182,7 @@ class Clouds:
             return
         self._tasks.pop(gone.inventory.account).cancel()
         del self._inventories[gone.inventory.account]
+        self._live.pop(gone.inventory.account, None)
 
     def suspects(self) -> tuple[tuple[Account, Machine], ...]:
         """Live machines of ours that no Instance in the cache claims; computed once per change of either side."""
@@ -222,7 +223,8 @@ class Clouds:
 
     def wait_for_room(self, key: Key) -> None:
         """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""
-        self._waiting.setdefault(key)
+        if self._objects.get(key) is not None:
+            self._waiting.setdefault(key)
 
     def inventories(self) -> Mapping[Account, Inventory]:
         return self._inventories
@@ -310,6 +312,8 @@ class Clouds:
                 if not known:
                     del self._instances[identity]
                 self._version += 1
+            if gone:
+                self._waiting.pop(key, None)
 
     def _count(self, instance: Obj, identity: Identity, *, present: bool, gone: bool) -> None:
         if not (present or gone):
@@ -318,6 +322,8 @@ class Clouds:
         before, now = counted.pop(identity, frozenset[Identity]()), _counts(instance) if present else frozenset[Identity]()
         if now:
             counted[identity] = now
+        elif not counted:
+            del self._launched[_cloud_of(instance)]
         if before - now:
             for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
                 del self._waiting[key]
@@ -328,17 +334,19 @@ class Clouds:
 
         A deleting one waits for the proof, and its cloud may have forgotten by then what it had shown as terminated.
         """
-        recorded = self._recorded.setdefault(_cloud_of(instance), {})
+        recorded = self._recorded.get(_cloud_of(instance), {})
         machine: Obj = instance.get("status", {}).get("machine", {})
         over = machine.get("state") == MachineState.TERMINATED.value and not instance["metadata"].get("deletionTimestamp")
         entry = (identity, MachineId(machine["id"])) if machine and not over and not gone else None
         if recorded.get(key) == entry:
             return
         self._version += 1
-        if entry is None:
+        if entry is not None:
+            self._recorded.setdefault(_cloud_of(instance), {})[key] = entry
+        elif len(recorded) > 1:
             del recorded[key]
         else:
-            recorded[key] = entry
+            del self._recorded[_cloud_of(instance)]
 
 
 def _cloud_of(instance: Obj) -> Key:

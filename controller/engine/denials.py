@@ -22,6 +22,9 @@ ASKS_SECONDS = 15.0
 #: What those that wait add to the cloud's words.
 WAITS = "; another Instance of its group asks again, and it goes on once that one may"
 
+#: So many places are remembered as allowed; in one that was forgotten, what an earlier process was denied is asked again by one.
+_REMEMBERED = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -39,6 +42,8 @@ class _Denial:
     asker: str
     at: float
     waiting: dict[str, Key] = field(default_factory=dict[str, Key])
+    #: All that asked or wait, by uid.
+    concerned: set[str] = field(default_factory=set[str])
 
 
 class Denials:
@@ -48,7 +53,7 @@ class Denials:
         self._driver = driver
         self._wake = wake
         self._denials: dict[_Place, _Denial] = {}
-        self._allowed: set[_Place] = set()
+        self._allowed: dict[_Place, None] = {}
         self._places: dict[str, _Place] = {}
 
     def waits(self, instance: Instance, now: float) -> str:
@@ -62,6 +67,7 @@ class Denials:
             # A process before this one, or by other credentials, was denied.
             denial = self._denials[place] = _Denial(self._driver(place.cloud), words, uid, now)
         self._places[uid] = place
+        denial.concerned.add(uid)
         if uid == denial.asker or now - denial.at > ASKS_SECONDS:
             denial.asker, denial.at = uid, now
             denial.waiting.pop(uid, None)
@@ -72,18 +78,21 @@ class Denials:
     def denied(self, instance: Instance, words: str, now: float) -> None:
         """The launch was sent and denied."""
         uid, place = instance.metadata.uid, _place(instance)
-        self._allowed.discard(place)
+        self._allowed.pop(place, None)
         self._places[uid] = place
         denial = self._standing(place)
         if denial is None:
-            self._denials[place] = _Denial(self._driver(place.cloud), words, uid, now)
+            denial = self._denials[place] = _Denial(self._driver(place.cloud), words, uid, now)
         elif denial.asker == uid:
             denial.words, denial.at = words, now
+        denial.concerned.add(uid)
 
     def allowed(self, instance: Instance) -> None:
         """The launch was sent and not denied: all others may be sent."""
         place = _place(instance)
-        self._allowed.add(place)
+        self._allowed[place] = None
+        if len(self._allowed) > _REMEMBERED:
+            del self._allowed[next(iter(self._allowed))]
         denial = self._denials.pop(place, None)
         for key in denial.waiting.values() if denial is not None else ():
             self._wake(key)
@@ -94,15 +103,19 @@ class Denials:
         return place is not None and self._standing(place) is not None
 
     def forget(self, uid: str) -> None:
-        """The Instance has gone."""
+        """The Instance has gone. What nobody waits for any more is asked anew by who comes."""
         place = self._places.pop(uid, None)
         denial = self._denials.get(place) if place is not None else None
-        if denial is not None:
-            denial.waiting.pop(uid, None)
+        if place is None or denial is None:
+            return
+        denial.waiting.pop(uid, None)
+        denial.concerned.discard(uid)
+        if not denial.concerned:
+            del self._denials[place]
 
     def forget_group(self, uid: str) -> None:
         """The group has gone."""
-        self._allowed = {each for each in self._allowed if each.group != uid}
+        self._allowed = {each: None for each in self._allowed if each.group != uid}
         self._denials = {place: each for place, each in self._denials.items() if place.group != uid}
 
     def _standing(self, place: _Place) -> _Denial | None:

@@ -21,7 +21,7 @@ from controller.engine import metrics
 from controller.engine.clouds import Clouds, cloud_key
 from controller.engine.launcher import MAY_NOT_ACT, Launcher
 from controller.engine.launcher import Parts as LauncherParts
-from controller.engine.objects import Objects, Trouble
+from controller.engine.objects import Objects, Trouble, key_of
 from controller.engine.prober import Prober
 from controller.engine.queue import RETRY_MOST_SECONDS, Lane, WorkQueue
 from controller.engine.sweep import Parts as SweepParts
@@ -152,18 +152,8 @@ class Engine:
                 self._roll_up(Key(kind, obj["metadata"].get("namespace", "default"), obj["metadata"]["name"]))
 
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
-        if old is not None and new is None and old["kind"] == "Instance":
-            # By whosever hand it went.
-            uid = old["metadata"]["uid"]
-            self.launcher.forget(uid)
-            self.prober.forget(uid)
-            self.memory.acts.pop(uid, None)
-            self.memory.judged.pop(uid, None)
-            if old["spec"]["batch"]["size"] > 1 and old["spec"]["batch"]["index"] == 0:
-                self.memory.note_gone(old["spec"]["batch"]["id"], self.ports.now())
-        if old is not None and new is None and old["kind"] == "InstanceGroup":
-            self.launcher.forget_group(old["metadata"]["uid"])
-            self.memory.cached.pop(("trial", old["metadata"]["uid"]), None)
+        if old is not None and new is None:
+            self._forget(old)
         for each in self._wakes(self.objects, old, new):
             match each.how:
                 case How.USER:
@@ -172,6 +162,28 @@ class Engine:
                     self.queue.add(each.key)
                 case How.ROLL_UP:
                     self._roll_up(each.key)
+
+    def _forget(self, gone: Obj) -> None:
+        """By whosever hand it went."""
+        uid, key = gone["metadata"]["uid"], key_of(gone)
+        self._rolled_up.pop(key, None)
+        match key.kind:
+            case "Instance":
+                self._looked.discard(key)
+                self.launcher.forget(uid)
+                self.prober.forget(uid)
+                self.memory.acts.pop(uid, None)
+                self.memory.judged.pop(uid, None)
+                batch = gone["spec"]["batch"]
+                if batch["size"] > 1 and batch["index"] == 0:
+                    self.memory.note_gone(batch["id"], self.ports.now())
+            case "InstanceGroup":
+                self.launcher.forget_group(uid)
+                self.memory.cached.pop(("trial", uid), None)
+            case "InstanceTemplate":
+                self.memory.cached.pop(("facts", key.namespace, key.name), None)
+            case _:
+                return
 
     def _roll_up(self, key: Key) -> None:
         obj = self.objects.get(key)
@@ -250,7 +262,7 @@ class Engine:
 
     async def _pass(self, key: Key) -> None:
         self._rolling_up.discard(key)
-        if key.kind in ("InstanceGroup", "Infrastructure"):
+        if key.kind in ("InstanceGroup", "Infrastructure") and self.objects.get(key) is not None:
             self._rolled_up[key] = asyncio.get_running_loop().time()
         with bound(kind=key.kind, namespace=key.namespace, name=key.name), metrics.reconcile_seconds.labels(key.kind).time():
             result = await self._guarded(key)

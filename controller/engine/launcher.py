@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -64,7 +64,7 @@ class Launcher:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._attempts: dict[str, Attempt] = {}
-        self._reserved: dict[Account, set[Identity]] = {}
+        self._reserved: dict[Account, frozenset[Identity]] = {}
         #: Where each Instance that waits has asked for its turn within an account's rate.
         self._asked: dict[str, Turns] = {}
         self._denials = Denials(self._driver, parts.wake)
@@ -98,7 +98,13 @@ class Launcher:
 
     def _counted(self, account: Account) -> set[Identity]:
         clouds = self._parts.clouds
-        return clouds.live(account) | clouds.launched(account) | self._reserved.get(account, set())
+        return clouds.live(account) | clouds.launched(account) | self._reserved.get(account, frozenset[Identity]())
+
+    def _let_go(self, account: Account, identities: Set[Identity]) -> None:
+        """These are reserved no longer."""
+        left = self._reserved.pop(account, frozenset[Identity]()) - identities
+        if left:
+            self._reserved[account] = left
 
     async def launch(self, instance: Instance, binding: Binding, recorded: Callable[[Launch], InstanceStatus]) -> None:
         """The first attempt of an Instance whose launch is not recorded. Raises Conflict where a read was stale.
@@ -111,24 +117,23 @@ class Launcher:
             return
         account, identities = binding.inventory.account, _identities(instance)
         # Reserved before the first await, so that launches prepared at once do not pass the limit together.
-        reserved = self._reserved.setdefault(account, set())
-        reserved |= identities
+        self._reserved[account] = self._reserved.get(account, frozenset[Identity]()) | identities
         try:
             prepared = await self._prepare(instance, binding)
             await self._read_live(instance)
             launch = Launch(digest=prepared.digest, fence=prepared.request.fence, time=self._parts.now())
             await self._record(key, recorded(launch))
         except request.NotNow as missing:
-            reserved -= identities
+            self._let_go(account, identities)
             binding.inventory.calls.turns.give_back(machines=len(identities))
             self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now())
             return
         except Exception:
-            reserved -= identities
+            self._let_go(account, identities)
             binding.inventory.calls.turns.give_back(machines=len(identities))
             raise
         # From here on the record counts (`Clouds.launched`); of later members once they have it.
-        reserved.discard(identity_of(instance))
+        self._let_go(account, {identity_of(instance)})
         self._send(instance, binding, prepared.request, unanswered=False)
 
     async def resend(self, instance: Instance, binding: Binding) -> None:
@@ -305,7 +310,9 @@ class Launcher:
             key = self._parts.clouds.instance(identity)
             if key is not None:
                 self._parts.wake(key)
-        self._reserved.get(binding.inventory.account, set()).difference_update(identities)
+        self._let_go(binding.inventory.account, identities)
+        if self._parts.clouds.instance(identity_of(instance)) is None:
+            self.forget(uid)  # it was given up meanwhile: nobody asks for the answer
 
     def _learn(self, instance: Instance, binding: Binding, outcome: Launched | errors.CloudError) -> None:
         """What the answer means for other launches."""

@@ -73,6 +73,7 @@ class Sweep:
 
     async def look(self) -> None:
         """One comparison of the clouds' lists with the live objects."""
+        self._reported = {place for place in self._reported if self._is_listed(*place)}
         suspects = {(account, machine.id): machine for account, machine in self._parts.clouds.suspects() if self._old(account, machine)}
         if not suspects:
             self._missed.clear()
@@ -98,6 +99,10 @@ class Sweep:
             return False  # its Instances are in no list of ours (rule 7)
         inventory = self._parts.clouds.inventories().get(account)
         return inventory is not None and inventory.trouble is None and inventory.age(machine, self._parts.now()) > GRACE
+
+    def _is_listed(self, account: Account, id: MachineId) -> bool:
+        inventory = self._parts.clouds.inventories().get(account)
+        return inventory is not None and id in inventory.machines
 
     async def _report(self, account: Account, id: MachineId, machine: Machine) -> None:
         if (account, id) in self._reported:

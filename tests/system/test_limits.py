@@ -71,6 +71,22 @@ def test_room_that_another_service_leaves_is_taken_at_once(tmp_path: Path) -> No
     assert _most_live(play(tmp_path, main)) == 2
 
 
+def test_who_waited_for_room_and_has_gone_keeps_nobody_from_it(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(maxInstances=1), template("app"), infrastructure(service("app", scaling={"min": 0})))
+        await rig.wait(rig.ready)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 15}})
+        await rig.wait(lambda: rig.picture().count("Launched=False LimitReached") == 14)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 1}})
+        await rig.wait(lambda: len(rig.instances()) == 1)
+        await rig.make(template("web"), infrastructure(service("web"), name="other"))
+        await rig.until("Instance", "other-web-0", "LimitReached", seconds=30)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 0}})
+        await rig.wait(lambda: len(rig.live("web")) == 1, 30)
+
+    play(tmp_path, main)
+
+
 def test_the_limit_counts_both_clouds_of_one_account(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.make(

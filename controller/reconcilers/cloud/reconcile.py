@@ -41,9 +41,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     cloud = engine.objects.model(key, Cloud)
     if cloud is None:
         engine.clouds.forget(key)
-        engine.memory.cached.pop(("counted", key), None)
-        engine.memory.cached.pop(("opened", key), None)
-        for place in [each for each in engine.memory.cached if each[:2] == ("resolve", key)]:
+        for place in [each for each in engine.memory.cached if each[1] == key]:
             del engine.memory.cached[place]
         return None
     try:

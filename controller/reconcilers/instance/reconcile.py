@@ -55,7 +55,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if not seen.stand.untold:
         # Of a batch's later member the launch of its first one is written with the first news of its own.
         await _report(engine, key, members.gather(engine, fresh).instance, seen)
-    _note_verdict(engine, engine.objects.model(key, Instance) or fresh, seen.stand, binding)
+    _note_verdict(engine, engine.objects.model(key, Instance), seen.stand, binding)
     if seen.stand.reason is Reason.LIMIT_REACHED and fresh.spec.batch.index == 0:
         engine.clouds.wait_for_room(key)
     if todo.actions and seen.actions:
@@ -253,9 +253,9 @@ _TOLD: dict[str, Any] = {
 }
 
 
-def _note_verdict(engine: Engine, instance: Instance, stand: Stand, binding: Binding | None) -> None:
+def _note_verdict(engine: Engine, instance: Instance | None, stand: Stand, binding: Binding | None) -> None:
     """Tell the group of a verdict by lists that are good now: by what an earlier process or a time of doubt left nothing is replaced."""
-    if binding is None or binding.inventory.trouble is not None or binding.inventory.recovered is None:
+    if instance is None or binding is None or binding.inventory.trouble is not None or binding.inventory.recovered is None:
         return
     # One that runs and cannot be probed is judged by what was said of it.
     if stand.keep and (stand.machine is None or observed.probed(instance, stand.machine)):

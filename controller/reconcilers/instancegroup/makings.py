@@ -181,10 +181,17 @@ async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementat
                 engine.clouds.doubt(binding.driver)
             return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {key.name}: {error}")
         kept = (now + RESOLVED_SECONDS, answer)
+        _drop_expired(engine, now)
         engine.memory.cached[place] = kept
     if isinstance(kept[1], Hold):
         return kept[1]
     return Implementation.model_validate({"name": candidate.name, "cloudRef": {"name": candidate.cloud_ref.name}, kind: kept[1]})
+
+
+def _drop_expired(engine: Engine, now: float) -> None:
+    """What nobody has asked for since: of implementations that were changed, or whose Cloud has gone."""
+    for place in [place for place, kept in engine.memory.cached.items() if place[0] == "resolve" and kept[0] < now]:
+        del engine.memory.cached[place]
 
 
 async def _trial(engine: Engine, group: InstanceGroup, text: str, told: dict[str, Any], chosen: Implementation) -> Hold | None:

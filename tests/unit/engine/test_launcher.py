@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from controller import errors
+from controller.api import meta
 from controller.api.instance import Batch, Instance, InstanceStatus, Launch
 from controller.api.reasons import Reason
 from controller.engine.clouds import Binding
@@ -19,7 +20,7 @@ from controller.engine.launcher import Launcher
 from controller.engine.turns import Wish
 from controller.ports import Key, Limit
 from controller.reconcilers.instance import status
-from controller.reconcilers.instance.observed import Sent
+from controller.reconcilers.instance.observed import Attempt, Sent
 from tests.properties import build
 from tests.simulated.world import Call, Settings
 from tests.unit.engine.rig import CLOUD, Rig, run, turns
@@ -265,6 +266,23 @@ def test_a_machine_that_cannot_render_decides_nothing_about_a_recorded_launch(tm
         assert again.attempt(rig.instance().metadata.uid).machine is not None
         assert len({each.token for each in creates(rig)}) == 1
         assert rig.instance().status.launch == launch
+
+    run(tmp_path, scenario)
+
+
+def test_the_answer_to_the_launch_of_an_instance_that_is_gone_is_not_kept(tmp_path: Path) -> None:
+    """It was given up while the call was on its way: nobody would ever ask for what came of it."""
+
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        instance = rig.instance()
+        await rig.launcher.launch(instance, binding(rig), recorded(rig))
+        await rig.objects.delete(Key("Instance", "default", "shop-app-0"))
+        await rig.objects.refresh(Key("Instance", "default", "shop-app-0"))
+        await rig.objects.set_finalizer(Key("Instance", "default", "shop-app-0"), meta.FINALIZER, wanted=False)
+        await turns()
+        assert len(creates(rig)) == 1
+        assert rig.launcher.attempt(instance.metadata.uid) == Attempt()
 
     run(tmp_path, scenario)
 
