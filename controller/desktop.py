@@ -28,6 +28,8 @@ from controller.stores.sqlite import SqliteStore
 
 #: So often a write is tried again that met somebody else's.
 _ATTEMPTS = 20
+#: So often who follows another process looks whether it has ended: the kernel tells nobody that a lock is free.
+_LOCK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Settings:
 
 
 class Desktop:
-    """An open state file. `engine` is None where another process holds the lock, or none was asked for."""
+    """An open state file. `engine` is None while another process holds the lock, or where none was asked for."""
 
     def __init__(self, store: SqliteStore, rules: Rules, installed: tuple[CloudPlugin, ...], settings: Settings) -> None:
         self.store = store
@@ -49,7 +51,6 @@ class Desktop:
         self.plugins = installed
         self.settings = settings
         self.engine: Engine | None = None
-        self.holder = ""
         self._seen: Objects | None = None
         self._changed = asyncio.Condition()
         self._version = 0
@@ -192,23 +193,18 @@ async def open(settings: Settings) -> AsyncGenerator[Desktop]:
 
 @contextlib.asynccontextmanager
 async def run(settings: Settings, *, join: bool = False) -> AsyncGenerator[Desktop]:
-    """The file, reconciled until the block ends. With `join`, only watched where another process reconciles it already.
+    """The file, reconciled until the block ends. With `join`, only watched while another process reconciles it.
 
     Raises StoreUnusable. What an engine dies of is raised in the block.
     """
     try:
-        desktop = _opened(settings, lock=True)
-    except errors.StoreLocked as held:
+        desktop, work = _opened(settings, lock=True), _engine
+    except errors.StoreLocked:
         if not join:
             raise
-        desktop = _opened(settings, lock=False)
-        desktop.holder = str(held)
-    async with _watched(desktop):
-        if desktop.holder:
-            yield desktop
-            return
-        async with _engine(desktop):
-            yield desktop
+        desktop, work = _opened(settings, lock=False), _successor
+    async with _watched(desktop), work(desktop):
+        yield desktop
 
 
 def _opened(settings: Settings, *, lock: bool) -> Desktop:
@@ -243,6 +239,20 @@ async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
             yield
         finally:
             desktop.engine = None
+
+
+@contextlib.asynccontextmanager
+async def _successor(desktop: Desktop) -> AsyncGenerator[None]:
+    async with assembly.beside(_succeed(desktop)):
+        yield
+
+
+async def _succeed(desktop: Desktop) -> None:
+    """Reconcile from the moment that nobody else does, until cancelled: who waits for another's work must not wait for nobody."""
+    while not desktop.store.take_lock(moved=desktop.settings.moved):
+        await asyncio.sleep(_LOCK_SECONDS)
+    async with _engine(desktop):
+        await asyncio.get_running_loop().create_future()
 
 
 def _normal(document: Obj) -> Obj:

@@ -95,6 +95,11 @@ class SqliteStore:
     async def holds(self) -> bool:
         return not self._closed and self._file.holds()
 
+    def take_lock(self, *, moved: bool = False) -> bool:
+        """Hold the file that was opened without the lock; False while another process does. Raises StoreUnusable."""
+        self._check_open()
+        return self._file.take_lock(moved=moved)
+
     async def watch(self) -> AsyncIterator[Change]:
         """See the port. Own writes are told at once, other processes' within a second.
 

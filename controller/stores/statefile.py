@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller import errors
@@ -32,15 +32,15 @@ _Inode = tuple[int, int]
 
 @dataclass(slots=True)
 class _Open:
-    """What this process has open of one file: how many stores, who holds the lock, descriptors to close with the last."""
+    """What this process has open of one file: how many stores, whether one of them holds the lock, the descriptor for locking."""
 
     stores: int = 0
     locked: bool = False
-    descriptors: list[int] = field(default_factory=list[int])
+    descriptor: int | None = None
 
 
 # POSIX drops every fcntl lock of a process on a file when the process closes any descriptor of it, and SQLite's own locks are
-# such (sqlite.org/howtocorrupt.html, 2.2). So our descriptors of a file are closed with the last store of it, not before.
+# such (sqlite.org/howtocorrupt.html, 2.2). So our one descriptor of a file is closed with the last store of it, not before.
 _open_files: dict[_Inode, _Open] = {}
 _open_files_guard = threading.Lock()
 
@@ -48,12 +48,12 @@ _open_files_guard = threading.Lock()
 class StateFile:
     """An open state file: its path, its lock if it was asked for, and what its meta table says."""
 
-    def __init__(self, path: Path, inode: _Inode, descriptor: int | None) -> None:
+    def __init__(self, path: Path, inode: _Inode, *, locked: bool) -> None:
         self.path = path
         self.controller_id = ""
         self.frozen_reason = ""
         self._inode = inode
-        self._descriptor = descriptor
+        self._locked = locked
 
     def connect(self, *, durable: bool = True) -> sqlite3.Connection:
         """A connection in autocommit mode, ready for use by one thread at a time."""
@@ -67,12 +67,23 @@ class StateFile:
 
     def holds(self) -> bool:
         """Whether the lock is ours and the path still names the file that is open."""
-        if self._descriptor is None or self.frozen_reason:
+        if not self._locked or self.frozen_reason:
             return False
         try:
             return _inode(self.path.stat()) == self._inode
         except OSError:
             return False
+
+    def take_lock(self, *, moved: bool) -> bool:
+        """Take the lock of a file that was opened without it, as if opened with it; False while another holds it. Raises StoreUnusable."""
+        with _explained(self.path):
+            if _inode(self.path.stat()) != self._inode:
+                raise errors.StoreUnusable(f"{self.path} is another file by now: the same command opens that one")
+            with _open_files_guard:
+                self._locked = _lock(self.path, _open_files[self._inode])
+            if self._locked:
+                _examine(self, lock=True, moved=moved)
+        return self._locked
 
     def close(self) -> None:
         """Give the lock back. Twice does nothing."""
@@ -80,14 +91,13 @@ class StateFile:
             return
         with _open_files_guard:
             opened = _open_files[self._inode]
-            if self._descriptor is not None:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-                opened.locked = False
-                self._descriptor = None
+            if self._locked and opened.descriptor is not None:
+                fcntl.flock(opened.descriptor, fcntl.LOCK_UN)
+                opened.locked = self._locked = False
             opened.stores -= 1
             if opened.stores <= 0:
-                for descriptor in opened.descriptors:
-                    os.close(descriptor)
+                if opened.descriptor is not None:
+                    os.close(opened.descriptor)
                 del _open_files[self._inode]
 
 
@@ -116,27 +126,27 @@ def _register(path: Path, *, lock: bool) -> StateFile:
     with _open_files_guard:
         inode = _inode(path.stat())
         opened = _open_files.get(inode, _Open())
-        descriptor = _locked(path, opened) if lock else None
+        if lock and not _lock(path, opened):
+            raise _held(path, os.getpid() if opened.locked else _holder(path))
         opened.stores += 1
-        opened.locked = opened.locked or lock
         _open_files[inode] = opened
-    return StateFile(path, inode, descriptor)
+    return StateFile(path, inode, locked=lock)
 
 
-def _locked(path: Path, opened: _Open) -> int:
+def _lock(path: Path, opened: _Open) -> bool:
+    """Whether the lock is ours now. Where it is not, the descriptor stays for the next try, if there are stores that will close it."""
     if opened.locked:
-        raise _held(path, os.getpid())
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return False
+    if opened.descriptor is None:
+        opened.descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(opened.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if opened.stores:
-            opened.descriptors.append(descriptor)
-        else:
-            os.close(descriptor)
-        raise _held(path, _holder(path)) from None
-    opened.descriptors.append(descriptor)
-    return descriptor
+        if not opened.stores:
+            os.close(opened.descriptor)
+        return False
+    opened.locked = True
+    return True
 
 
 def _held(path: Path, pid: int | None) -> errors.StoreLocked:
@@ -209,11 +219,14 @@ def _examine(opened: StateFile, *, lock: bool, moved: bool) -> None:
             _claim(opened, connection, moved=moved)
         opened.controller_id = tables.meta(connection, "controllerId") or ""
         home = tables.meta(connection, "home") or ""
-    if home != _home(path, status):
-        opened.frozen_reason = (
-            f"{path} is a copy, or was moved here from {json.loads(home)['path']}: nothing is launched until it is opened with --moved; "
-            "make sure first that the original is in use no more"
-        )
+    opened.frozen_reason = "" if home == _home(path, status) else _frozen(path, home)
+
+
+def _frozen(path: Path, home: str) -> str:
+    return (
+        f"{path} is a copy, or was moved here from {json.loads(home)['path']}: nothing is launched until it is opened with --moved; "
+        "make sure first that the original is in use no more"
+    )
 
 
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:

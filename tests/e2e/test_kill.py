@@ -83,6 +83,23 @@ def test_run_is_killed_while_it_launches_and_the_next_one_goes_on(desk: Desk, po
     assert_one_machine_each(desk)
 
 
+@pytest.mark.parametrize("point", [pytest.param(faulty.INTENT, id="intent"), pytest.param(faulty.MADE, id="made")])
+def test_run_is_killed_while_it_launches_and_the_up_that_follows_it_goes_on_by_itself(desk: Desk, point: str) -> None:
+    running = desk.start_run(module=dying(point))
+    said = desk.occopus(*up(desk))
+    assert running.wait(UP_SECONDS) == KILLED
+    assert "nobody heals them" in said
+    assert_one_machine_each(desk)
+
+
+def test_run_is_killed_when_the_end_was_begun_and_the_delete_that_follows_it_goes_on_by_itself(desk: Desk) -> None:
+    desk.occopus(*up(desk))
+    running = desk.start_run(module=dying(faulty.END))
+    assert "pair deleted" in desk.occopus("delete", "--all", *TIMEOUT)
+    assert running.wait(UP_SECONDS) == KILLED
+    assert {each["state"] for each in desk.machines()} == {"terminated"}
+
+
 def test_delete_is_killed_when_the_end_was_begun_and_the_next_one_goes_on(desk: Desk) -> None:
     desk.occopus(*up(desk))
     assert desk.run("delete", "--all", *TIMEOUT, module=dying(faulty.END)).returncode == KILLED

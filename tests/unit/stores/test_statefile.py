@@ -123,6 +123,10 @@ def test_without_the_lock_no_file_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 # --- the lock -------------------------------------------------------------------------------------------------------
 def test_a_file_that_another_process_holds_names_that_process(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
@@ -147,6 +151,61 @@ def test_a_file_that_this_process_holds_is_held(tmp_path: Path) -> None:
     assert run(first.holds())
     run(first.close())
     run(_open(path).close())
+
+
+def test_who_opened_a_file_without_the_lock_takes_it_once_its_holder_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        store = _open(path, lock=False)
+        assert not store.take_lock()
+        before = _descriptors()
+        assert not store.take_lock()
+        assert _descriptors() == before, "who looks for hours must not run out of them"
+        holder.kill()
+        holder.wait()
+    assert store.take_lock()
+    assert run(store.holds())
+    _unusable(path, f"process {os.getpid()}")
+    run(store.close())
+    run(_open(path).close())
+
+
+def test_of_one_process_too_one_store_alone_takes_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    first = _open(path)
+    second, third = _open(path, lock=False), _open(path, lock=False)
+    assert not second.take_lock()
+    run(first.close())
+    assert second.take_lock()
+    assert not third.take_lock()
+    assert not run(third.holds())
+    run(second.close())
+    assert third.take_lock()
+    run(third.close())
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["as-it-is", "moved"])
+def test_who_takes_the_lock_later_can_say_that_a_file_was_moved(tmp_path: Path, moved: bool) -> None:
+    _made(tmp_path / "state.db")
+    path = _moved(tmp_path / "state.db")
+    store = _open(path, lock=False)
+    assert store.take_lock(moved=moved)
+    assert run(store.holds()) is moved
+    assert bool(store.frozen_reason) is not moved
+    run(store.close())
+
+
+def test_the_lock_of_a_file_that_was_replaced_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    _made(path)
+    store = _open(path, lock=False)
+    path.rename(tmp_path / "elsewhere.db")
+    shutil.copy(tmp_path / "elsewhere.db", path)
+    with pytest.raises(errors.StoreUnusable):
+        store.take_lock()
+    run(store.close())
 
 
 def test_others_read_and_write_beside_the_holder_who_sees_it(tmp_path: Path) -> None:
