@@ -34,24 +34,32 @@ class StatusOptions:
 async def status(target: Target, names: tuple[str, ...], options: StatusOptions) -> int:
     async with home.open(target) as here:
         await here.synced()
-        missing = sorted(name for name in names if here.objects.get(Key("Infrastructure", here.namespace, name)) is None)
-        if missing:
-            raise errors.UsageError(f"there is no infrastructure {', '.join(missing)}; {where(target, os.environ)}")
         chosen = list(names) or None
+        asked = sorted(chosen or [each["metadata"]["name"] for each in here.objects.list("Infrastructure")])
+
+        def missing() -> list[str]:
+            return [name for name in asked if here.objects.get(Key("Infrastructure", here.namespace, name)) is None]
+
+        if missing():
+            raise errors.UsageError(f"there is no infrastructure {', '.join(missing())}; {where(target, os.environ)}")
 
         def rows() -> list[view.InfrastructureRow]:
             return view.infrastructures(here.objects, assembly.now(), chosen)
 
+        def over() -> bool:
+            return bool(missing()) or all(row.ready for row in rows())
+
         if options.wait:
-            quiet = options.output != "text"
-            await follow.until(here, chosen, lambda: all(row.ready for row in rows()), seconds=options.timeout, quiet=quiet)
+            await follow.until(here, chosen, over, seconds=options.timeout, quiet=options.output != "text")
         if options.output != "text":
             _print({"infrastructures": [row.as_json() for row in rows()]}, options.output)
-        elif not rows():
+        elif not asked:
             click.echo(_none(target, here.namespace))
         elif not options.wait:
             show.print_tree(rows())
-        return 0 if all(row.ready for row in rows()) else NOT_REACHED
+        for name in missing():
+            click.echo(f"error: {name} was deleted while it was waited for", err=True)
+        return 0 if not missing() and all(row.ready for row in rows()) else NOT_REACHED
 
 
 def _none(target: Target, namespace: str) -> str:

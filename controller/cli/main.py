@@ -126,7 +126,7 @@ def run(target: Target, **options: Any) -> None:
 @cli.command()
 @click.argument("names", nargs=-1)
 @_output
-@click.option("--wait", is_flag=True, help="Follow until all are Ready.")
+@click.option("--wait", is_flag=True, help="Follow until all are Ready, or one of them is deleted (exit code 1).")
 @_timeout
 @click.pass_obj
 def status(target: Target, names: tuple[str, ...], **options: Any) -> None:
