@@ -22,7 +22,7 @@ from controller.api import crd, reasons
 from controller.api.kinds import CATEGORY, KINDS, Kind
 from controller.api.meta import API_VERSION, Condition
 from controller.api.reasons import HELP, Reason
-from controller.cli import main
+from controller.cli import exits, main
 from controller.engine import metrics
 from controller.ports import CloudPlugin
 
@@ -366,6 +366,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
         "The state file cannot be used: locked, copied, damaged, read-only or of a newer version. "
         "Or the cluster cannot: no answer, a right that is missing, CRDs that are not applied.",
     ),
+    (exits.TERMINATED, "`up` or `delete` was ended by SIGTERM, in order as by Ctrl-C: the same command goes on where it was."),
 )
 
 

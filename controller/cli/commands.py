@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -20,7 +21,7 @@ from controller.api import meta
 from controller.api.group import InstanceGroup
 from controller.api.reasons import HELP, Reason
 from controller.cli import follow, home
-from controller.cli.exits import NOT_REACHED
+from controller.cli.exits import NOT_REACHED, TERMINATED
 from controller.cli.target import StateFile, Target
 from controller.desktop import Desktop, Settings
 from controller.engine.sweep import Policy
@@ -50,6 +51,32 @@ class DeleteOptions:
 async def up(file: StateFile, files: tuple[str, ...], timeout: float | None, quiet: bool) -> int:
     loaded = documents.load(files)
     logs.configure("text", "error")
+    return await _terminable(_up(file, loaded, timeout, quiet))
+
+
+async def _terminable(work: Coroutine[Any, Any, int]) -> int:
+    """The work's exit code. SIGTERM ends it as Ctrl-C does: calls that are on their way are let end. A second one ends the process."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        told = True
+        loop.remove_signal_handler(signal.SIGTERM)
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+    click.echo("terminated; the same command goes on where it was", err=True)
+    return TERMINATED
+
+
+async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: bool) -> int:
     async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
         applied = await desk.apply(loaded)
@@ -185,6 +212,10 @@ async def delete(file: StateFile, options: DeleteOptions) -> int:
         raise errors.UsageError("--scale-in goes with --instance")
     named = [desktop.key_of(each) for each in documents.load(options.files)] if options.files else []
     logs.configure("text", "error")
+    return await _terminable(_delete(file, named, options))
+
+
+async def _delete(file: StateFile, named: list[Key], options: DeleteOptions) -> int:
     async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
         if options.instance:

@@ -8,3 +8,5 @@ NOT_REACHED = 1
 WRONG_INPUT = 2
 #: The state file or the cluster cannot be used.
 UNUSABLE = 3
+#: Ended by SIGTERM: 128 + 15, what a shell says of any program.
+TERMINATED = 143

@@ -1,8 +1,8 @@
 """Entry point of the `occopus` command: options, exit codes, and which module does what.
 
 Exit codes: 0 done; 1 not reached (timeout, a service that cannot come up, interrupted); 2 wrong input or usage, a context that
-does not exist too; 3 the state file cannot be used, or the cluster: no answer, no right, no CRDs. Modules that are slow to load
-are loaded by the command that needs them.
+does not exist too; 3 the state file cannot be used, or the cluster: no answer, no right, no CRDs; 143 ended by SIGTERM. Modules that
+are slow to load are loaded by the command that needs them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def cli(context: click.Context, **options: Any) -> None:
     With --kubeconfig or --context everything is on a Kubernetes API server instead, where the operator reconciles it: status, get,
     scale, console and validate do there what they do here; up, run and delete say which kubectl command does it.
 
-    Exit codes: 0 done, 1 not reached, 2 wrong input, 3 the state file or the cluster cannot be used.
+    Exit codes: 0 done, 1 not reached, 2 wrong input, 3 the state file or the cluster cannot be used, 143 SIGTERM.
     """
     context.obj = _target(context, **options)
 
@@ -91,7 +91,7 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def up(target: Target, files: tuple[str, ...], timeout: float | None, quiet: bool) -> None:
     """Make the documents so and reconcile until all is Ready.
 
-    The machines stay when it ends; nobody heals them until the next `up` or `run`. After Ctrl-C or a crash the same
+    The machines stay when it ends; nobody heals them until the next `up` or `run`. After Ctrl-C, SIGTERM or a crash the same
     command goes on where it was.
     """
     if isinstance(target, ApiServer):

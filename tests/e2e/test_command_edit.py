@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ import yaml
 from controller import desktop, errors
 from controller.ports import Key
 from tests.e2e.descriptions import CHAIN, CLOUD, infrastructure, service, template
-from tests.e2e.desk import UP_SECONDS, Desk
+from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
 
 TIMEOUT = ("--timeout", str(UP_SECONDS))
 FIXED = CLOUD + template() + infrastructure("fixed", service("two", more=", replicas: 2"), service("free"))
@@ -123,6 +124,18 @@ def test_delete_shows_its_order_and_deletes_one_or_all_or_nothing(desk: Desk) ->
     assert "no infrastructure" in desk.occopus("status")
     assert json.loads(desk.occopus("status", "-o", "json")) == {"infrastructures": []}
     assert "there is none" in desk.refused(2, "delete", "chain")
+
+
+def test_after_sigterm_delete_has_let_its_calls_end_and_the_same_command_goes_on(desk: Desk) -> None:
+    up(desk, CLOUD + template() + infrastructure("one", service("only")))
+    deleting = desk.start("delete", "one", *TIMEOUT, module=("-m", "tests.faulty", "occopus", "before:delete:3"))
+    desk.until(deleting, lambda: "one-only-0: Ending" in desk.started())
+    deleting.send_signal(signal.SIGTERM)
+    assert deleting.wait(COMMAND_SECONDS) == 143
+    assert "terminated; the same command goes on" in desk.started()
+    assert "Traceback" not in desk.started()
+    assert [each["state"] for each in desk.machines()] == ["terminated"], "the call was on its way"
+    assert "one deleted" in desk.occopus("delete", "one", *TIMEOUT)
 
 
 def test_delete_by_file_takes_what_the_infrastructure_was_made_from_too(desk: Desk) -> None:

@@ -45,14 +45,20 @@ def test_services_come_up_in_order_and_it_says_so_in_plain_lines(desk: Desk) -> 
     assert versions(desk) == before
 
 
-def test_after_ctrl_c_the_same_command_goes_on_with_the_same_machine(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [pytest.param(signal.SIGINT, 1, "interrupted", id="ctrl-c"), pytest.param(signal.SIGTERM, 143, "terminated", id="sigterm")],
+)
+def test_after_ctrl_c_or_sigterm_the_same_command_goes_on_with_the_same_machine(
+    number: signal.Signals, code: int, word: str, desk: Desk
+) -> None:
     gate = desk.directory / "gate"
     file = desk.write("infra.yaml", CLOUD + gated(gate) + infrastructure("slow", service("only", template="gated")))
     started = desk.start("up", "-f", file, *TIMEOUT)
     desk.until(started, lambda: "slow-only-0: Starting" in desk.started())
-    started.send_signal(signal.SIGINT)
-    assert started.wait(COMMAND_SECONDS) == 1
-    assert "interrupted; the same command goes on" in desk.started()
+    started.send_signal(number)
+    assert started.wait(COMMAND_SECONDS) == code
+    assert f"{word}; the same command goes on" in desk.started()
     assert "Traceback" not in desk.started()
     gate.touch()
     desk.occopus("up", "-f", file, *TIMEOUT)
