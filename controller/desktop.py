@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from controller import assembly, errors, view
 from controller.api import meta
+from controller.api.cloud import Cloud
 from controller.api.infrastructure import Infrastructure
 from controller.api.reasons import Reason
 from controller.clouds import plugins
@@ -76,23 +77,37 @@ class Desktop:
         return self.objects.get(Key(kind, self.namespace, name))
 
     async def apply(self, documents: Iterable[Obj]) -> list[Key]:
-        """Make spec, labels and annotations of each object what its document says. Raises Rejected, having written none.
+        """Make spec, labels and annotations of each object what its document says. Raises Rejected or UsageError, having written none.
 
         A field that is dropped from the document is dropped from the object: there are no field managers here.
         """
         wanted = [_normal(each) for each in documents]
-        for document in wanted:
-            await self._check(document)
+        await self.check(wanted)
+        if going := self.going(wanted):
+            raise errors.UsageError(f"{', '.join(map(str, going))} is being deleted: it can be made anew once it has gone")
         for document in wanted:
             await self._put(document)
         return [key_of(each) for each in wanted]
+
+    async def check(self, documents: Iterable[Obj]) -> None:
+        """Raises Rejected where one could not be applied."""
+        for document in documents:
+            await self._check(_normal(document))
+
+    def going(self, documents: Iterable[Obj]) -> list[Key]:
+        """Those that are being deleted, and will go whatever is written to them: what is applied to them would go with them."""
+        keys = [key_of(_normal(each)) for each in documents]
+        clouds = [each for each in self.objects.models("Cloud", Cloud) if not each.metadata.deleting]
+        kept = {Key("Secret", self.namespace, each.spec.secret_name()) for each in clouds}
+        return [key for key in keys if key not in kept and (seen := self.objects.get(key)) is not None and _deleting(seen)]
 
     async def _check(self, document: Obj) -> None:
         """By the rules, those of a change too, and for a ring: that can never be followed, whatever else there is."""
         checked = self.rules.check(document)
         with contextlib.suppress(errors.ObjectNotFound):
             seen = await self.store.get(key_of(document))
-            self.rules.check(merge.apply(seen, _becoming(seen, document)), seen)
+            if not _deleting(seen):
+                self.rules.check(merge.apply(seen, _becoming(seen, document)), seen)
         if checked["kind"] == "Infrastructure":
             found = graph.problems(Infrastructure.model_validate(checked).spec, {}, {})
             rings = tuple(errors.Cause("spec.services", f"{each.reason}: {each.message}") for each in found if each.reason is Reason.CYCLE)
@@ -146,10 +161,11 @@ class Desktop:
         """Set how many machines a group has. Raises ObjectNotFound, Rejected."""
         await self.change(Key("InstanceGroup", self.namespace, group), {"spec": {"replicas": replicas}})
 
-    async def delete(self, key: Key) -> None:
-        """Mark the object for deletion; the engine does the rest. Raises ObjectNotFound."""
+    async def delete(self, key: Key) -> str:
+        """Mark the object for deletion; the engine does the rest. Its UID: another may get the name. Raises ObjectNotFound."""
         seen = await self.store.get(key)
         await self.store.delete(key, uid=seen["metadata"]["uid"])
+        return seen["metadata"]["uid"]
 
     async def changes(self) -> AsyncIterator[None]:
         """Yields at once, and again when any object has changed since; changes that come together are one."""
@@ -259,6 +275,10 @@ def _normal(document: Obj) -> Obj:
     """The document with its namespace filled in."""
     metadata = {"namespace": "default", **document.get("metadata", {})}
     return {**document, "metadata": metadata}
+
+
+def _deleting(obj: Obj) -> bool:
+    return "deletionTimestamp" in obj["metadata"]
 
 
 def _becoming(seen: Obj, document: Obj) -> Obj:

@@ -101,9 +101,11 @@ def ending(objects: Objects, name: str) -> list[str]:
 
 
 def stalled(objects: Objects, name: str) -> str:
-    """Why the newest description of the Infrastructure cannot be followed; empty where it can."""
+    """Why the newest description of the Infrastructure cannot be followed, however long one waits; empty where it can."""
     infrastructure = next((each for each in objects.models("Infrastructure", Infrastructure) if each.metadata.name == name), None)
-    if infrastructure is None or infrastructure.status.observed_generation != infrastructure.metadata.generation:
+    if infrastructure is None or infrastructure.metadata.deleting:
+        return f"{Reason.TERMINATING.value}: it {'was' if infrastructure is None else 'is being'} deleted"
+    if infrastructure.status.observed_generation != infrastructure.metadata.generation:
         return ""
     said = condition(infrastructure.status.conditions, "Stalled")
     return f"{said.reason}: {said.message}" if said is not None and said.status == "True" else ""

@@ -24,6 +24,12 @@ class CloudSpec(Model):
         """The kind of cloud and its fields."""
         return first_arm(self.model_extra)
 
+    def secret_name(self) -> str:
+        """The Secret with its credentials; empty where it names none."""
+        _, arm = self.arm()
+        reference: dict[str, str] = arm.get("credentials", {}).get("secretRef", {})
+        return reference.get("name", "")
+
 
 class AccountStatus(Model):
     """Whose machines these credentials answer for; recorded at first contact and then held against every answer."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,6 +79,11 @@ async def _terminable(work: Coroutine[Any, Any, int]) -> int:
 async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: bool) -> int:
     async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        if not await _finished(desk, loaded, timeout, quiet):
+            return NOT_REACHED
+        left = None if timeout is None else timeout - (clock() - started)
         applied = await desk.apply(loaded)
         names = [key.name for key in applied if key.kind == "Infrastructure"]
         if not names:
@@ -89,9 +94,22 @@ async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: 
         def over() -> bool:
             return verified.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
 
-        reached = await follow.until(desk, names, over, seconds=timeout, quiet=quiet)
+        reached = await follow.until(desk, names, over, seconds=left, quiet=quiet)
         verified.cancel()
         return _outcome(desk, names, timeout, reached)
+
+
+async def _finished(desk: Desktop, loaded: list[Obj], timeout: float | None, quiet: bool) -> bool:
+    """Whether nothing of the documents is being deleted any more: an object takes no way back from that, and is made anew then."""
+    await desk.check(loaded)
+    going = desk.going(loaded)
+    if not going:
+        return True
+    ending = {each["metadata"]["name"] for each in desk.objects.list("Infrastructure") if "deletionTimestamp" in each["metadata"]}
+    _must_be_idle(desk, ending, {key.name for key in going if key.kind == "Cloud"})
+    click.echo(f"{_listed(going)} is being deleted: that is finished first, then it is made anew")
+    uids = {key: seen["metadata"]["uid"] for key in going if (seen := desk.objects.get(key)) is not None}
+    return await _gone(desk, uids, timeout, quiet)
 
 
 async def _verified(desk: Desktop, names: list[str]) -> None:
@@ -247,24 +265,32 @@ def _must_be_idle(desk: Desktop, going: set[str], clouds: set[str]) -> None:
 
 
 async def _delete_all(desk: Desktop, keys: list[Key], options: DeleteOptions) -> int:
-    found: list[Key] = []
+    found: dict[Key, str] = {}
     for key in keys:
         with contextlib.suppress(errors.ObjectNotFound):
-            await desk.delete(key)
-            found.append(key)
+            found[key] = await desk.delete(key)
+    if not await _gone(desk, found, options.timeout, options.quiet):
+        return NOT_REACHED
+    click.echo(f"{_listed(found) or 'nothing'} deleted")
+    return 0
 
-    def gone() -> bool:
-        return all(desk.find(key.kind, key.name) is None for key in found)
 
-    names = [key.name for key in found if key.kind == "Infrastructure"]
-    if await follow.until(desk, names, gone, seconds=options.timeout, quiet=options.quiet):
-        said = ", ".join(key.name if key.kind == "Infrastructure" else f"{key.kind} {key.name}" for key in found)
-        click.echo(f"{said or 'nothing'} deleted")
-        return 0
-    left = [f"{key.kind} {key.name}" for key in found if desk.find(key.kind, key.name) is not None]
-    left += [line for name in names for line in view.ending(desk.objects, name)]
-    click.echo(f"error: not gone within {options.timeout:g} s: {'; '.join(left)}; the same command goes on where it was", err=True)
-    return NOT_REACHED
+async def _gone(desk: Desktop, uids: dict[Key, str], timeout: float | None, quiet: bool) -> bool:
+    """Wait until the objects with these UIDs are gone; says what is left where they are not in time."""
+
+    def left() -> list[Key]:
+        return [key for key, uid in uids.items() if (seen := desk.objects.get(key)) is not None and seen["metadata"]["uid"] == uid]
+
+    names = [key.name for key in uids if key.kind == "Infrastructure"]
+    if await follow.until(desk, names, lambda: not left(), seconds=timeout, quiet=quiet):
+        return True
+    lines = [f"{key.kind} {key.name}" for key in left()] + [line for name in names for line in view.ending(desk.objects, name)]
+    click.echo(f"error: not gone within {timeout:g} s: {'; '.join(lines)}; the same command goes on where it was", err=True)
+    return False
+
+
+def _listed(keys: Iterable[Key]) -> str:
+    return ", ".join(key.name if key.kind == "Infrastructure" else f"{key.kind} {key.name}" for key in keys)
 
 
 async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> int:

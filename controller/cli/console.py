@@ -46,8 +46,8 @@ async def _console(here: Home, instance: Instance, machine: MachineId, state_dir
     directory = here.state_directory or state_directory
     if here.state_directory is None and kind == _LOCAL:
         directory = _of_machine(name, arm, state_directory, machine)
-    reference: dict[str, str] = arm.get("credentials", {}).get("secretRef", {})
-    secret = await _secret(here, name, reference["name"]) if reference else {}
+    named = cloud.spec.secret_name()
+    secret = await _secret(here, name, named) if named else {}
     config = CloudConfig(arm, secret, cloud.status.controller_id or "", str(directory or ""), allow_local=True, ambient_credentials=True)
     driver = plugin.open(config)
     return await assembly.CallThreads()(lambda: driver.console(machine), kind)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 
 from controller import desktop
+from controller.ports import Key
 from tests.e2e.descriptions import CHAIN, CLOUD, gated, infrastructure, service, template
 from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
 
@@ -183,3 +185,61 @@ def test_a_status_that_an_earlier_process_left_is_not_believed(desk: Desk) -> No
     running = {each["id"] for each in desk.machines() if each["state"] == "running"}
     assert len(running) == 4
     assert lost["id"] not in running
+
+
+def mark(desk: Desk, *keys: Key) -> None:
+    """Mark objects for deletion and let nobody do anything about it."""
+
+    async def delete() -> None:
+        async with desktop.open(desktop.Settings(desk.state)) as opened:
+            for key in keys:
+                await opened.delete(key)
+
+    asyncio.run(delete())
+
+
+def test_what_is_being_deleted_is_ended_first_its_cloud_too(desk: Desk) -> None:
+    only = CLOUD + template() + infrastructure("chain", service("only"))
+    up(desk, only)
+    before = {each["metadata"]["uid"] for kind in ("cloud", "infra", "inst") for each in desk.objects(kind)}
+    mark(desk, Key("Infrastructure", "default", "chain"), Key("Cloud", "default", "here"))
+    # What is wrong is told before anything is waited for.
+    assert "unknown field" in desk.refused(2, "up", "-f", desk.write("wrong.yaml", only.replace("templateRef", "template")), *TIMEOUT)
+    assert "Cloud here, chain is being deleted" in up(desk, only)
+    assert before.isdisjoint(each["metadata"]["uid"] for kind in ("cloud", "infra", "inst") for each in desk.objects(kind))
+    assert sorted(each["state"] for each in desk.machines()) == ["running", "terminated"]
+
+
+def test_a_cloud_that_is_being_deleted_and_cannot_go_is_refused_with_the_way_out(desk: Desk) -> None:
+    only = CLOUD + template() + infrastructure("chain", service("only"))
+    up(desk, only)
+    mark(desk, Key("Cloud", "default", "here"))
+    said = desk.refused(2, "up", "-f", desk.write("infra.yaml", only), *TIMEOUT)
+    assert "Cloud here has machines of infrastructure chain too; delete that first" in said
+
+
+def test_up_of_what_another_command_deletes_ends_and_the_other_one_finishes_it(desk: Desk) -> None:
+    gate = desk.directory / "gate"
+    file = desk.write("infra.yaml", CLOUD + gated(gate) + infrastructure("slow", service("only", template="gated")))
+    started = desk.start("up", "-f", file, *TIMEOUT)
+    desk.until(started, lambda: "slow-only-0: Starting" in desk.started())
+    assert "slow deleted" in desk.occopus("delete", "slow", *TIMEOUT)
+    assert started.wait(COMMAND_SECONDS) == 1
+    assert "slow cannot be made as described: Terminating" in desk.started()
+    assert [each["state"] for each in desk.machines()] == ["terminated"]
+
+
+def test_up_beside_a_delete_makes_anew_what_that_one_ends(desk: Desk) -> None:
+    only = CLOUD + template() + infrastructure("chain", service("only"))
+    up(desk, only)
+    # It stops when it is about to end the machine, and holds the state file.
+    deleting = desk.start("delete", "chain", *TIMEOUT, module=("-m", "tests.faulty", "occopus", "before:delete:stop"))
+    desk.until(deleting, lambda: Path(f"/proc/{deleting.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    making = desk.start("up", "-f", desk.write("infra.yaml", only), *TIMEOUT)
+    desk.until(making, lambda: "chain is being deleted: that is finished first" in desk.started())
+    deleting.send_signal(signal.SIGCONT)
+    assert deleting.wait(COMMAND_SECONDS) == 0
+    assert making.wait(COMMAND_SECONDS) == 0
+    assert "chain deleted" in desk.started()
+    assert "chain Ready." in desk.started()
+    assert sorted(each["state"] for each in desk.machines()) == ["running", "terminated"]

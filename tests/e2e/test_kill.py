@@ -111,6 +111,21 @@ def test_delete_is_killed_when_the_end_was_begun_and_the_next_one_goes_on(desk: 
     assert {each["state"] for each in desk.machines()} == {"terminated"}
 
 
+def test_delete_is_killed_when_the_end_was_begun_and_up_finishes_that_and_makes_all_anew(desk: Desk) -> None:
+    desk.occopus(*up(desk))
+    before = {each["metadata"]["uid"] for each in desk.objects("instances")}
+    assert desk.run("delete", "--all", *TIMEOUT, module=dying(faulty.END)).returncode == KILLED
+    said = desk.occopus(*up(desk))
+    assert said.startswith("pair is being deleted: that is finished first, then it is made anew\n")
+    assert "pair Ready." in said
+    instances = desk.objects("instances")
+    assert before.isdisjoint(each["metadata"]["uid"] for each in instances)
+    live = {each["id"] for each in desk.machines() if each["state"] == "running"}
+    assert live == {each["status"]["machine"]["id"] for each in instances}
+    assert len(live) == 3
+    assert [each["state"] for each in desk.machines()].count("terminated") == 3
+
+
 @pytest.mark.long
 def test_run_is_killed_when_the_end_was_begun_and_up_makes_the_rest_so(desk: Desk) -> None:
     desk.occopus(*up(desk))

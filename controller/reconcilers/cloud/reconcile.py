@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from controller import errors
 from controller.api import meta
@@ -109,7 +108,7 @@ class _Secret:
 
 async def _secret(engine: Engine, cloud: Cloud) -> _Secret:
     """Read live: a Secret is in no cache of ours."""
-    name = _secret_name(cloud)
+    name = cloud.spec.secret_name()
     if not name:
         return _Secret()
     try:
@@ -117,12 +116,6 @@ async def _secret(engine: Engine, cloud: Cloud) -> _Secret:
         return _Secret(request.texts(found), guarded=meta.FINALIZER in found["metadata"].get("finalizers", ()))
     except request.NotNow as missing:
         return _Secret(problem=str(missing))
-
-
-def _secret_name(cloud: Cloud) -> str:
-    _, arm = cloud.spec.arm()
-    reference: dict[str, Any] = arm.get("credentials", {}).get("secretRef", {})
-    return reference.get("name", "")
 
 
 def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed:
@@ -136,7 +129,7 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
         controller_id=engine.options.controller_id,
         config=hashlib.sha256(text.encode()).hexdigest(),
         installed=kind in engine.plugins,
-        secret=_secret_name(cloud),
+        secret=cloud.spec.secret_name(),
         secret_problem=secret.problem,
         guarded=secret.guarded,
         users=_users(engine, key) if cloud.metadata.deleting else 0,
@@ -196,6 +189,6 @@ async def _release(engine: Engine, key: Key, secret: str) -> float | None:
     await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
     engine.clouds.unbind(key)
     others = engine.objects.models("Cloud", Cloud)
-    if secret and not any(_secret_name(each) == secret for each in others if each.metadata.namespace == key.namespace):
+    if secret and not any(each.spec.secret_name() == secret for each in others if each.metadata.namespace == key.namespace):
         await engine.objects.guard(Key("Secret", key.namespace, secret), meta.FINALIZER, wanted=False)
     return None

@@ -4,60 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
-from controller.api.meta import API_VERSION
 from controller.cli import home, inspect
 from controller.cli.inspect import StatusOptions
 from controller.cli.target import StateFile, Target
-from controller.engine.objects import Objects
-from controller.ports import CloudPlugin, Obj, Snapshot
+from controller.ports import Obj
 from controller.stores.sqlite import SqliteStore
-from tests.api import samples
 from tests.contract.stores import RULES
-
-#: Long enough for each look; what waits for ever ends with it.
-PATIENCE_SECONDS = 10.0
-
-
-def infrastructure(name: str, *, ready: bool) -> Obj:
-    said = {**samples.condition(), "status": "True" if ready else "False", "reason": "Ready" if ready else "Reconciling"}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Infrastructure",
-        "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": str(ready), "generation": 1},
-        "spec": {"services": []},
-        "status": {"observedGeneration": 1, "conditions": [said]},
-    }
-
-
-class Looks:
-    """Satisfies `controller.cli.home.Home`: shows one look after the other, the last one for good."""
-
-    namespace = "default"
-    plugins: tuple[CloudPlugin, ...] = ()
-    state_directory: Path | None = None
-
-    def __init__(self, store: SqliteStore, looks: tuple[tuple[Obj, ...], ...]) -> None:
-        self.store = store
-        self.objects = Objects(store)
-        self._looks = looks
-
-    async def synced(self) -> None:
-        self.objects.take(Snapshot(self._looks[0]))
-
-    async def changes(self) -> AsyncIterator[None]:
-        for look in self._looks:
-            self.objects.take(Snapshot(look))
-            yield
-        await asyncio.get_running_loop().create_future()
-
-    async def scale(self, group: str, replicas: int) -> None:
-        raise AssertionError(f"who looks scales nothing: {group}, {replicas}")
-
+from tests.unit.cli.looks import PATIENCE_SECONDS, Looks, infrastructure
 
 SHOP, SHOP_LATE, BLOG = infrastructure("shop", ready=True), infrastructure("shop", ready=False), infrastructure("blog", ready=True)
 
