@@ -306,15 +306,19 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
 
     def over() -> bool:
         seen = desk.find("Instance", name)
-        return (seen is None or seen["metadata"]["uid"] != found["metadata"]["uid"]) and view.settled(desk.objects, infrastructure)
+        gone = seen is None or seen["metadata"]["uid"] != found["metadata"]["uid"]
+        return gone and (view.settled(desk.objects, infrastructure) or bool(view.stalled(desk.objects, infrastructure)))
 
-    if await follow.until(desk, [infrastructure], over, seconds=options.timeout, quiet=options.quiet):
+    reached = await follow.until(desk, [infrastructure], over, seconds=options.timeout, quiet=options.quiet)
+    if reached and not view.stalled(desk.objects, infrastructure):
         after = _replicas(desk, found)
         why = f": the count stays {after}, which services[].replicas or scaling.min sets" if options.scale_in else ""
         click.echo(f"{name} deleted" + ("" if after < before else f" and replaced{why}"))
         _say_notes(desk, [infrastructure])
         return 0
-    return _outcome(desk, [infrastructure], options.timeout, reached=False)
+    if reached:
+        click.echo(f"{name} deleted")
+    return _outcome(desk, [infrastructure], options.timeout, reached)
 
 
 def _replicas(desk: Desktop, instance: Obj) -> int:

@@ -109,6 +109,17 @@ def test_an_instance_is_replaced_or_scaled_in(desk: Desk) -> None:
     assert group["spec"]["replicas"] == 1
 
 
+def test_an_instance_of_what_cannot_be_followed_is_deleted_and_nothing_more_is_waited_for(desk: Desk) -> None:
+    up(desk, CLOUD + template() + infrastructure("one", service("only")))
+    nowhere = infrastructure("one", service("only"), service("more", template="nowhere"))
+    desk.refused(1, "up", "-f", desk.write("infra.yaml", nowhere), *TIMEOUT)
+    done = desk.run("delete", "--instance", "one-only-0", *TIMEOUT)
+    assert done.returncode == 1
+    assert done.stdout.endswith("one-only-0 deleted\n"), "and not because the time was over"
+    assert "one cannot be made as described: TemplateNotFound" in done.stderr
+    assert "terminated" in {each["state"] for each in desk.machines()}
+
+
 def test_delete_shows_its_order_and_deletes_one_or_all_or_nothing(desk: Desk) -> None:
     other = infrastructure("other", service("only"))
     up(desk, CHAIN + other)
