@@ -198,6 +198,13 @@ class Engine:
     # --- running
     async def run(self) -> None:
         """Work until cancelled; raises what a part of it died of."""
+        try:
+            await self._run()
+        except BaseExceptionGroup as died:
+            # The others fell with the first one. As a group it would be no error that anybody knows a way out of.
+            raise died.exceptions[0] from (died if len(died.exceptions) > 1 else None)
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch(), name="watch")
             group.create_task(self._fall_with_lists(), name="lists")
