@@ -268,7 +268,9 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
 }
 #: Reasons that stand in events alone, and of which kind of object.
 EVENTS: dict[str, frozenset[Reason]] = {
-    "Instance": frozenset({Reason.OWNER_MISSING, Reason.ABANDONED, Reason.REJECTED, Reason.FORBIDDEN, Reason.DEFECT}),
+    "Instance": frozenset(
+        {Reason.OWNER_MISSING, Reason.ABANDONED, Reason.DUPLICATE_MACHINE, Reason.REJECTED, Reason.FORBIDDEN, Reason.DEFECT}
+    ),
     "InstanceGroup": frozenset(
         {
             Reason.CREATED,

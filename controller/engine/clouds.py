@@ -110,9 +110,19 @@ class Clouds:
         return next(iter(self._instances.get(identity, ())), None)
 
     def rivals(self, identity: Identity, key: Key) -> tuple[Instance, ...]:
-        """Other Instances of that identity that stay: copies, as a restore beside the original makes them."""
+        """Other Instances of that identity that stay: copies, as a restore beside the original makes them.
+
+        One whose Cloud is of another account can never have the machine, and is none.
+        """
         found = (self._objects.model(each, Instance) for each in self._instances.get(identity, ()) if each != key)
-        return tuple(each for each in found if each is not None and not each.metadata.deleting)
+        stay = tuple(each for each in found if each is not None and not each.metadata.deleting)
+        own = self._objects.model(key, Instance) if stay else None
+        return tuple(each for each in stay if own is None or not self._apart(cloud_key(own), cloud_key(each)))
+
+    def _apart(self, one: Key, other: Key) -> bool:
+        """Whether two Clouds are known to be of different accounts."""
+        bound = [self._bindings[each].inventory.account for each in (one, other) if each in self._bindings]
+        return len(bound) == 2 and bound[0] != bound[1]
 
     def batches(self) -> frozenset[str]:
         """The batches of which any machine is listed; computed once per change of a list."""

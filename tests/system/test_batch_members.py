@@ -10,7 +10,8 @@ import pytest
 from controller import errors
 from controller.ports import Key
 from controller.stores.sqlite import SqliteStore
-from tests.system.documents import Document, cloud, infrastructure, secret, service, template
+from tests.simulated.world import NEVER
+from tests.system.documents import Document, alone, cloud, infrastructure, secret, service, template
 from tests.system.rig import Rig, play
 from tests.system.test_batches import READS_ITSELF, batching, many
 
@@ -244,3 +245,24 @@ def test_an_instance_that_cannot_be_made_keeps_no_other_from_being_made(tmp_path
         await rig.wait(lambda: len(rig.live()) >= 4, 600)
 
     play(tmp_path, main, batching())
+
+
+@pytest.mark.parametrize(("account", "ends"), [pytest.param("a1", False, id="of its account"), pytest.param("a2", True, id="of another")])
+def test_an_original_that_is_deleted_leaves_its_machine_to_a_copy_that_may_have_it(tmp_path: Path, account: str, ends: bool) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1), cloud("drill", account))
+        obj = rig.obj("Instance", "shop-app-0")
+        (machine,) = rig.live()
+        copy = _bare(obj, name="copy", namespace="default", finalizers=obj["metadata"]["finalizers"])
+        copy["spec"] = {**obj["spec"], "implementation": {**obj["spec"]["implementation"], "cloudRef": {"name": "drill"}}}
+        await rig.until("Cloud", "drill", "Ready")
+        await rig.store.create(copy)
+        rig.left.add(machine.id)
+        await rig.delete("Instance", "shop-app-0")
+        await rig.wait(lambda: len(rig.made()) == 2, 200)
+        assert (machine.ending < NEVER) is ends
+        assert await rig.told("DuplicateMachine", "shop-app-0") == (0 if ends else 1)
+        await rig.delete("Instance", "copy")
+        await rig.wait(lambda: rig.find("Instance", "copy") is None, 300)
+
+    play(tmp_path, main)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from controller.ports import Obj
+from tests.bench.counting import CountingStore
 from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play
 
@@ -114,6 +117,34 @@ def test_a_changed_template_leaves_running_machines_and_says_how_many_are_older(
         await rig.until("InstanceGroup", "shop-app", "Converged", "Progressing", 200)
         await rig.let_pass(400)
         assert len(await rig.store.list("ControllerRevision")) == 1
+
+    play(tmp_path, main)
+
+
+class ListingStore(CountingStore):
+    """Counts the lists of Instances too."""
+
+    lists = 0
+
+    async def list(self, kind: str, namespace: str | None = None, labels: Mapping[str, str] | None = None) -> list[Obj]:
+        ListingStore.lists += kind == "Instance"
+        return await super().list(kind, namespace, labels)
+
+
+def test_no_pass_lists_the_instances_of_a_revision_that_is_in_use(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.wrap_store = ListingStore
+        await rig.restart()
+        await rig.up(*alone(3))
+        await rig.make(template("app", "#cloud-config\nruncmd: [newer]\n"))
+        await rig.until("InstanceGroup", "shop-app", "RevisionChanged", "Progressing", 30)
+        await rig.let_pass(5)
+        ListingStore.lists = 0
+        for number in range(10):
+            await rig.patch("InstanceGroup", "shop-app", {"metadata": {"annotations": {"look": str(number)}}})
+            await rig.let_pass(5)
+        # One list may be that of the sweep.
+        assert ListingStore.lists <= 1
 
     play(tmp_path, main)
 

@@ -33,7 +33,7 @@ def plan(o: Observed) -> Plan:
         return _release(o, Reason.OWNER_MISSING, f"its group does not exist; machine {recorded or 'none'} is left alone")
     if o.rival is not None:
         other = f"{o.rival.metadata.namespace}/{o.rival.metadata.name}"
-        return _release(o, Reason.DELETED, f"Instance {other} has the same identity and goes on with its machine")
+        return _release(o, Reason.DUPLICATE_MACHINE, f"Instance {other} has the same identity and goes on with its machine")
     if o.owner.blockers:
         waits = ", ".join(o.owner.blockers)
         return Plan((), steps.going(o, Reason.WAITING_FOR_DEPENDENTS, f"{waits} have machines that go first"))

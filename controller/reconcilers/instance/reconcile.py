@@ -200,7 +200,7 @@ async def _close(engine: Engine, instance: Instance, binding: Binding) -> None:
 async def _release(engine: Engine, key: Key, instance: Instance, action: Release) -> float | None:
     if action.reason is not Reason.ABANDONED and await members.needed(engine, instance):
         return members.NEEDED_SECONDS
-    if action.reason in (Reason.ABANDONED, Reason.OWNER_MISSING):
+    if action.reason is not Reason.DELETED:
         metrics.abandoned.labels(action.reason.value).inc()
         await engine.say(key, "Warning", action.reason, action.message)
     await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)

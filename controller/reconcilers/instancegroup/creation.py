@@ -127,9 +127,16 @@ def _instance(group: InstanceGroup, spec: InstanceSpec, replaces: str) -> Obj:
     return typed("Instance", metadata, dump(spec))
 
 
-async def claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> None:
-    """Make the Instance of a machine that has none, from its tags; it is never rendered again."""
-    machine, there = unclaimed.machine, await everything(engine, group)
+async def claim(engine: Engine, group: InstanceGroup, unclaimed: Sequence[Unclaimed]) -> None:
+    """Make the Instances of machines that have none, from their tags; they are never rendered again."""
+    there = await everything(engine, group)
+    for each in unclaimed:
+        made = await _claimed(engine, group, each, there)
+        there += [made] if made is not None else []
+
+
+async def _claimed(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed, there: Sequence[Obj]) -> Obj | None:
+    machine = unclaimed.machine
     if any(_identity(each) == machine.identity or each.get("status", {}).get("machine", {}).get("id") == machine.id for each in there):
         # The answer to its making was lost.
         raise errors.Conflict(f"machine {machine.id} has an Instance since")
@@ -137,7 +144,7 @@ async def claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> N
     index = next(each for each in range(len(taken) + 1) if each not in taken)
     found = _implementation_of(engine, group, unclaimed)
     if found is None:
-        return
+        return None
     spec = InstanceSpec(
         infrastructure=group.spec.infrastructure,
         service=group.spec.service,
@@ -146,8 +153,10 @@ async def claim(engine: Engine, group: InstanceGroup, unclaimed: Unclaimed) -> N
         implementation=found[0],
         health=found[1],
     )
-    await engine.objects.create(_instance(group, spec, ""))
+    made = _instance(group, spec, "")
+    await engine.objects.create(made)
     await engine.say(_key(group), "Normal", Reason.CLAIMED, f"machine {machine.id} is Instance {group.metadata.name}-{index}")
+    return made
 
 
 def _identity(instance: Obj) -> Identity:

@@ -33,7 +33,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    unclaimed: Unclaimed
+    unclaimed: tuple[Unclaimed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _creating(
     o: Observed, deficit: int, replaced: tuple[Instance, ...], kept: tuple[Instance, ...]
 ) -> tuple[tuple[Action, ...], Hold | None]:
     sure = {each.machine.identity: each for each in reversed(o.unclaimed) if each.sure and each.clouds and not each.stranger}
-    claims = tuple(Claim(sure[identity]) for identity in sorted(sure))
+    claims = (Claim(tuple(sure[identity] for identity in sorted(sure))),) if sure else ()
     if o.unclaimed or o.duplicates:
         return claims, _held(o)
     if deficit <= 0:

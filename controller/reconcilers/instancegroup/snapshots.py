@@ -62,14 +62,16 @@ def _revisions(engine: Engine, group: InstanceGroup) -> list[Obj]:
 
 
 async def prune(engine: Engine, group: InstanceGroup, newest: str) -> None:
-    """Delete revisions that no Instance in a live list names, the newest one kept."""
+    """Delete revisions that no Instance in a live list names, the newest one kept. Nothing is listed while the known ones name them all."""
     if group.metadata.deleting or not newest:
         return
-    old = [each["metadata"]["name"] for each in _revisions(engine, group) if each["metadata"]["name"] != newest]
+    known = (engine.objects.get(each) for each in engine.objects.children(group.metadata.uid, "Instance"))
+    used = {each["spec"].get("revision") for each in known if each is not None}
+    old = {each["metadata"]["name"] for each in _revisions(engine, group)} - used - {newest}
     if not old:
         return
     named = {each["spec"].get("revision") for each in await everything(engine, group)}
-    for name in sorted(set(old) - named):
+    for name in sorted(old - named):
         await engine.objects.delete(Key("ControllerRevision", group.metadata.namespace, name))
 
 

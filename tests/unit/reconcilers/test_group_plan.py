@@ -174,7 +174,7 @@ def test_only_sure_machines_of_our_own_identity_are_claimed_each_once() -> None:
         Unclaimed(machine("m-4", of=1), ("sim",), sure=True),
     )
     todo = plan(observed(group=group(replicas=3), unclaimed=found))
-    assert todo.actions == (Claim(found[0]),)
+    assert todo.actions == (Claim((found[0],)),)
     assert held(todo) is Reason.UNCLAIMED
     assert todo.progress is not None
     assert "spec.id: older" in todo.progress.message
@@ -183,7 +183,7 @@ def test_only_sure_machines_of_our_own_identity_are_claimed_each_once() -> None:
 def test_machines_of_which_the_template_names_no_cloud_are_not_claimed_and_said() -> None:
     found = (Unclaimed(machine("m-1", of=1), (), sure=True), Unclaimed(machine("m-2", of=2), ("sim",), sure=True))
     todo = plan(observed(group=group(replicas=3), unclaimed=found))
-    assert todo.actions == (Claim(found[1]),)
+    assert todo.actions == (Claim((found[1],)),)
     assert todo.progress is not None
     assert "1 machines of this service, m-1 for one," in todo.progress.message
     assert held(plan(observed(group=group(), unclaimed=found[:1], hold=Hold(Reason.TEMPLATE_NOT_FOUND, "no")))) is Reason.TEMPLATE_NOT_FOUND

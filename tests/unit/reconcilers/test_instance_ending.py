@@ -96,7 +96,10 @@ def _release(reason: Reason) -> Callable[[tuple[Action, ...]], bool]:
             id="counts no more",
         ),
         pytest.param(
-            ending(BOUND, sight=sees(MachineState.RUNNING), rival=build.instance(1)), _release(Reason.DELETED), Reason.DELETED, id="a copy"
+            ending(BOUND, sight=sees(MachineState.RUNNING), rival=build.instance(1)),
+            _release(Reason.DUPLICATE_MACHINE),
+            Reason.DUPLICATE_MACHINE,
+            id="a copy",
         ),
         pytest.param(ending(BOUND, owner=Owner(exists=False)), _release(Reason.OWNER_MISSING), Reason.OWNER_MISSING, id="no owner"),
         pytest.param(ending(BOUND, annotations={meta.ABANDON: "m-0"}), _release(Reason.ABANDONED), Reason.ABANDONED, id="given up"),
