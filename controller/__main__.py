@@ -37,7 +37,12 @@ def _default_state() -> Path:
     show_envvar=True,
     help="How to reach the API server.  [default: the service account of the pod; KUBECONFIG is never read]",
 )
-@click.option("--namespaces", multiple=True, show_envvar=True, help="Serve this namespace alone; may be repeated.  [default: all]")
+@click.option(
+    "--namespaces",
+    multiple=True,
+    show_envvar=True,
+    help="Serve this namespace alone; may be repeated. One that may not be listed is left out while that is so.  [default: all]",
+)
 @click.option(
     "--own-namespace", show_envvar=True, help="Where the Lease and the controller id are kept.  [default: the credentials' namespace]"
 )
@@ -94,7 +99,8 @@ def _default_state() -> Path:
 def cli(context: click.Context, **flags: Any) -> None:
     """Reconcile the infrastructures of a Kubernetes API server until SIGTERM.
 
-    Exit codes: 0 told to stop, 1 a part failed or the Lease was lost (start it again), 2 wrong flags, 3 the CRDs do not fit.
+    Exit codes: 0 told to stop, 1 a part failed, the Lease was lost, or other namespaces may be served (start it again), 2 wrong flags,
+    3 the CRDs do not fit.
     """
     if context.invoked_subcommand is None:
         _operate(flags)

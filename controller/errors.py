@@ -25,6 +25,7 @@ OccopusError
 │   └── TooLarge               `size_bytes` and `limit_bytes`
 ├── RendererFailed             the process that renders gave no answer, which says nothing of the template: try again later
 ├── LeadershipLost             another process may lead: end this one at once, without another write
+├── NamespacesChanged          other namespaces may be served than this process serves: end it, the next one serves those
 └── UsageError                 the command line or the library was called wrongly; the message says the way out
 """
 
@@ -180,6 +181,10 @@ class RendererFailed(OccopusError):
 
 class LeadershipLost(OccopusError):
     """The lease is another's, or may be by now: this process must end at once."""
+
+
+class NamespacesChanged(OccopusError):
+    """Others of the namespaces named may be served than this process serves."""
 
 
 class UsageError(OccopusError):

@@ -1,7 +1,8 @@
 """The operator as a process: one leader at a time, an engine over the API server's objects, an orderly end.
 
 `python -m controller` runs it. It decides when to begin (the CRDs are fit, the Lease is ours) and how to end: by SIGTERM in order,
-when the Lease is lost at once, when a part dies in order and with exit code 1 (crash-only: the next process lists everything anew).
+when the Lease is lost at once, when a part dies in order and with exit code 1 (crash-only: the next process lists everything anew), and
+so when other namespaces may be served than are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from controller.engine import metrics
 from controller.engine.engine import Engine
 from controller.engine.engine import Options as EngineOptions
 from controller.engine.sweep import Policy
+from controller.namespaces import Namespaces
 from controller.ports import CloudPlugin
 from controller.serving import Endpoints
 from controller.stores import access as accesses
@@ -36,7 +38,7 @@ T = TypeVar("T")
 
 #: The name of the Lease, and of the ConfigMap beside it.
 LEASE = "occopus-controller"
-#: Exit codes: a part died or the Lease was lost; the API server's CRDs do not fit.
+#: Exit codes: a part died, the Lease was lost, or other namespaces may be served; the API server's CRDs do not fit.
 DIED, UNFIT = 1, 3
 #: The pause before the API server is asked again at the start.
 _RETRY_SECONDS = 2.0
@@ -105,7 +107,8 @@ class _Process:
         self._namespace = options.own_namespace or access.namespace
         settings = election.Settings(self._namespace, options.lease, election.new_identity(os.environ))
         self._election = election.Election(access, session, settings)
-        self._store = KubernetesStore(access, session, namespaces=options.namespaces, holds=self._election.holds)
+        self._store = self._opened(options.namespaces)
+        self._namespaces = Namespaces(options.namespaces, self._store.forbidden)
         self.engine: Engine | None = None
 
     def leads(self) -> float:
@@ -113,7 +116,7 @@ class _Process:
 
     def lists_missing(self) -> str | None:
         """A standby is ready: to take over."""
-        waiting = self.engine is not None and not self.engine.synced.is_set()
+        waiting = self._election.leading if self.engine is None else not self.engine.synced.is_set()
         return "the objects were not listed yet" if waiting else None
 
     def clouds_missing(self) -> str | None:
@@ -170,22 +173,10 @@ class _Process:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _lead(self, installed: tuple[CloudPlugin, ...], identifier: str) -> int:
-        options = EngineOptions(
-            controller_id=identifier,
-            state_directory=str(self._options.state_directory),
-            allow_local=self._options.local_clouds,
-            ambient_credentials=self._options.ambient_credentials,
-            sweep=self._options.sweep,
-            namespaces=self._options.namespaces,
-        )
-        group, _, version = meta.API_VERSION.partition("/")
-        watched = [(group, version, each.plural) for each in kinds.KINDS]
-        source = operator.Source(self._access, watched, self._options.namespaces, self._store.observe)
         keeping = asyncio.create_task(self._keep(), name="lease")
         try:
-            async with assembly.running(self._store, installed, options) as self.engine:
-                await source.run()
-        except errors.Unavailable as error:
+            await self._serve(installed, identifier, await self._answered(self._namespaces.allowed))
+        except (errors.Unavailable, errors.NamespacesChanged) as error:
             log.error("%s", error)
             return DIED
         finally:
@@ -194,6 +185,26 @@ class _Process:
             keeping.cancel()
             await self._election.release()
         return 0
+
+    async def _serve(self, installed: tuple[CloudPlugin, ...], identifier: str, serves: tuple[str, ...]) -> None:
+        """Reconcile what is in these namespaces, until a part of it ends."""
+        options = EngineOptions(
+            controller_id=identifier,
+            state_directory=str(self._options.state_directory),
+            allow_local=self._options.local_clouds,
+            ambient_credentials=self._options.ambient_credentials,
+            sweep=self._options.sweep,
+            namespaces=serves,
+        )
+        group, _, version = meta.API_VERSION.partition("/")
+        watched = [(group, version, each.plural) for each in kinds.KINDS]
+        store = self._opened(serves)
+        source = operator.Source(self._access, watched, serves, store.observe)
+        async with assembly.running(store, installed, options) as self.engine, assembly.beside(self._namespaces.until_others_are(serves)):
+            await source.run()
+
+    def _opened(self, serves: tuple[str, ...]) -> KubernetesStore:
+        return KubernetesStore(self._access, self._session, namespaces=serves, holds=self._election.holds)
 
     async def _keep(self) -> None:
         try:

@@ -97,7 +97,7 @@ class Reason(StrEnum):
 #: The words of the column that tells where a machine, a service or an infrastructure stands, where they are no reasons.
 PHASES: dict[str, str] = {
     "Pending": "Nothing was done yet: it was not looked at, or waits for what its message says. If it stays so, nobody reconciles: "
-    "`occopus up` or `occopus run` does, or the operator on a cluster.",
+    "`occopus up` or `occopus run` does, or the operator on a cluster, whose log says of which of its `--namespaces` it may not.",
     "Launching": "The launch was decided; the cloud's answer is awaited.",
     "Unhealthy": "A probe of the machine fails; it is replaced if it stays so.",
     "Unknown": "The cloud's answers about the machine are not clear; nothing is done about it.",

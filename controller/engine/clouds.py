@@ -74,13 +74,15 @@ class Binding:
 class Clouds:
     """All bindings, contacts and inventories of this process, and the index from identity to Instance."""
 
-    def __init__(self, objects: Objects, threads: Threads, now: Now, wake: Callable[[Key], None]) -> None:
+    def __init__(self, objects: Objects, threads: Threads, now: Now, wake: Callable[[Key], None], namespaces: tuple[str, ...] = ()) -> None:
+        """`namespaces` are all whose Instances are in the cache; none means every one."""
         self.contacts: dict[Key, Contact] = {}
         self.wake_groups: Callable[[], None] = lambda: None
         #: What a list died of: a defect of ours, for which the process ends.
         self.died: asyncio.Queue[BaseException] = asyncio.Queue()
         self._objects = objects
         self._wake = wake
+        self._namespaces = namespaces
         self._bindings: dict[Key, Binding] = {}
         #: Clouds that cannot be used, as this process itself has found.
         self._refused: set[Key] = set()
@@ -195,7 +197,10 @@ class Clouds:
         self._live.pop(gone.inventory.account, None)
 
     def suspects(self) -> tuple[tuple[Account, Machine], ...]:
-        """Live machines of ours that no Instance in the cache claims; computed once per change of either side."""
+        """Live machines of ours that no Instance claims; computed once per change of either side.
+
+        None of a namespace whose Instances are not in the cache (design section 5, rule 7).
+        """
         versions = (self._version, self._versions())
         if self._suspects[0] != versions:
             # By whatever Cloud: one of the same account may not be bound at this moment.
@@ -205,6 +210,7 @@ class Clouds:
                 for account, inventory in sorted(self._inventories.items(), key=lambda each: str(each[0]))
                 for machine in sorted(inventory.machines.values(), key=lambda each: each.id)
                 if machine.ours
+                and (not self._namespaces or machine.tags.get(NAMESPACE_TAG) in self._namespaces)
                 and machine.state is not MachineState.TERMINATED
                 and machine.identity not in self._instances
                 and machine.id not in recorded

@@ -117,12 +117,12 @@ class Engine:
         self.plugins = {each.kind: each for each in ports.plugins}
         self.queue: WorkQueue[Key] = WorkQueue()
         self.objects = Objects(ports.store)
-        self.clouds = Clouds(self.objects, ports.threads, ports.now, self.wake)
+        self.clouds = Clouds(self.objects, ports.threads, ports.now, self.wake, options.namespaces)
         self.clouds.wake_groups = self._wake_groups
         self.launcher = Launcher(LauncherParts(self.objects, self.clouds, ports.renderer, ports.now, options.controller_id, self.wake))
         self.terminator = Terminator(ports.store.holds, self._told_end, self.clouds.doubt, MAY_NOT_ACT)
         self.prober = Prober(ports.checker, self.wake)
-        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups, options.namespaces))
+        self.sweep = Sweep(SweepParts(self.objects, self.clouds, ports.now, options.sweep, self._wake_groups))
         self.memory = Memory()
         #: What an earlier process sent it sent before this.
         self.began = ports.now()

@@ -50,6 +50,12 @@ probes = Counter("occopus_probes_total", "Health checks.", ["result"], registry=
 replacements = Counter("occopus_replacements_total", "Instances replaced.", ["reason"], registry=REGISTRY)
 unclaimed_ended = Counter("occopus_unclaimed_machines_ended_total", "Machines ended by the sweep.", registry=REGISTRY)
 leader = Gauge("occopus_leader", "1 while this process may act for its store.", registry=REGISTRY)
+namespace_served = Gauge(
+    "occopus_namespace_served",
+    "Of each namespace that `--namespaces` names, 0 while its objects may not be listed: it is not served then.",
+    ["namespace"],
+    registry=REGISTRY,
+)
 abandoned = Counter("occopus_machines_left_total", "Machines left alone when their Instance went.", ["reason"], registry=REGISTRY)
 
 

@@ -44,7 +44,6 @@ class Parts:
     now: Now
     policy: Policy
     wake_groups: Callable[[], None]
-    namespaces: tuple[str, ...] = ()
 
 
 class Sweep:
@@ -95,8 +94,6 @@ class Sweep:
                 await self._end(*place)
 
     def _old(self, account: Account, machine: Machine) -> bool:
-        if self._parts.namespaces and machine.tags.get(clouds.NAMESPACE_TAG) not in self._parts.namespaces:
-            return False  # its Instances are in no list of ours (rule 7)
         inventory = self._parts.clouds.inventories().get(account)
         return inventory is not None and inventory.trouble is None and inventory.age(machine, self._parts.now()) > GRACE
 

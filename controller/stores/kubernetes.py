@@ -18,7 +18,7 @@ from controller import errors
 from controller.ports import Change, Changed, Event, Gone, Key, Now, Obj
 from controller.stores import merge, resources
 from controller.stores.access import Access
-from controller.stores.answers import Asked, Lost
+from controller.stores.answers import Asked, Lost, NotServed
 from controller.stores.events import Recorder
 from controller.stores.requests import JSON, METADATA, Listed, Requests
 from controller.stores.watching import Watch
@@ -70,6 +70,22 @@ class KubernetesStore:
         selector = ",".join(f"{name}={value}" for name, value in (labels or {}).items())
         places = self._namespaces if namespace is None else (namespace,)
         return [obj for place in places for obj in (await self._requests.all(resource, place, selector)).objects]
+
+    async def forbidden(self) -> dict[str, str]:
+        """Those of our namespaces of which we may not list all that is watched, and what the server says. Of the whole cluster: none.
+
+        A namespace that is deleted takes the RoleBinding in it along at once, and its objects stay until somebody ends them. What the
+        server does not serve is not forbidden: that is no matter of one namespace.
+        """
+        found: dict[str, str] = {}
+        for place in filter(None, self._namespaces):
+            try:
+                for resource in resources.WATCHED:
+                    with suppress(NotServed):
+                        await self._requests.send(Asked("list", resource, place), query={"limit": "1"})
+            except errors.Forbidden as error:
+                found[place] = str(error)
+        return found
 
     # --- writing
     async def create(self, obj: Obj) -> Obj:

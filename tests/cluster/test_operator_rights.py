@@ -38,38 +38,39 @@ PAIR = (
 )
 
 
-def _rules(kind: str) -> list[dict[str, Any]]:
+def rules(kind: str) -> list[dict[str, Any]]:
+    """Those of the manifest's ClusterRole or Role."""
     (found,) = [each for each in yaml.safe_load_all(MANIFEST.read_text()) if each["kind"] == kind]
     return found["rules"]
 
 
-async def _grant(place: Place, name: str, rules: list[dict[str, Any]]) -> None:
-    """A Role of that name in the place's namespace, bound to the user `operator`; made or changed."""
+async def grant(place: Place, name: str, granted: list[dict[str, Any]], user: str = "operator") -> None:
+    """A Role of that name in the place's namespace, bound to the user; made or changed."""
     roles = f"{RBAC}/namespaces/{place.namespace}/roles"
-    role: Obj = {"metadata": {"name": name}, "rules": rules}
+    role: Obj = {"metadata": {"name": name}, "rules": granted}
     if (await place.ask("GET", f"{roles}/{name}")).code == 200:
         assert (await place.ask("PUT", f"{roles}/{name}", role)).code == 200
         return
     binding = {
         "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "operator"}],
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
     }
     assert (await place.ask("POST", roles, role)).code == 201
     assert (await place.ask("POST", f"{RBAC}/namespaces/{place.namespace}/rolebindings", binding)).code == 201
 
 
-async def _restricted(place: Place, rules: list[dict[str, Any]]) -> None:
+async def _restricted(place: Place, granted: list[dict[str, Any]]) -> None:
     """An operator that leads with these rights over objects, and its own over Lease and ConfigMap."""
-    await _grant(place, "objects", rules)
-    await _grant(place, "own", _rules("Role"))
+    await grant(place, "objects", granted)
+    await grant(place, "own", rules("Role"))
     kubeconfig = place.desk.directory / "operator.kubeconfig"
     place.cluster.plane.write_kubeconfig(kubeconfig, "operator")
     await place.lead(kubeconfig=kubeconfig)
 
 
 async def the_manifest_is_enough(place: Place) -> None:
-    await _restricted(place, _rules("ClusterRole"))
+    await _restricted(place, rules("ClusterRole"))
     await place.apply(PAIR)
     await place.until(lambda: place.is_ready("pair"), "pair is Ready")
     await place.patch("InstanceGroup", "pair-second", {"spec": {"replicas": 2}})
@@ -80,7 +81,7 @@ async def the_manifest_is_enough(place: Place) -> None:
 
 
 async def a_right_that_lacks_is_said_and_waited_for(place: Place) -> None:
-    without = [{**each, "verbs": [verb for verb in each["verbs"] if verb != "create"]} for each in _rules("ClusterRole")]
+    without = [{**each, "verbs": [verb for verb in each["verbs"] if verb != "create"]} for each in rules("ClusterRole")]
     await _restricted(place, without)
     await place.apply(PAIR)
 
@@ -91,7 +92,7 @@ async def a_right_that_lacks_is_said_and_waited_for(place: Place) -> None:
 
     await place.until(said, "the condition names verb and resource")
     assert place.machines() == []
-    await _grant(place, "objects", _rules("ClusterRole"))
+    await grant(place, "objects", rules("ClusterRole"))
     await place.until(lambda: place.is_ready("pair"), "pair is Ready once it may", 120)
     await place.delete_all()
 

@@ -48,5 +48,6 @@ def test_a_machine_of_a_namespace_that_is_not_served_is_left_alone(tmp_path: Pat
         await rig.let_pass(400)
         assert rig.world.live(STRAY)
         assert rig.calls("delete") == 0
+        assert rig.engine.clouds.suspects() == (), "nor counted"
 
     play(tmp_path, main)

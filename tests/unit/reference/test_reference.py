@@ -119,4 +119,4 @@ def test_every_metric_is_in_the_reference() -> None:
     assert "| `occopus_reconciles_total` | counter | `kind`, `result` |" in text
     assert "| `occopus_instances` | gauge | `phase` |" in text
     assert "| `occopus_leader` | gauge |" in text
-    assert text.count("\n| `occopus_") == 16
+    assert text.count("\n| `occopus_") == 17

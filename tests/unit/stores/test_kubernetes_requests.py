@@ -12,7 +12,7 @@ import pytest
 
 from controller import errors
 from controller.ports import Key, Obj
-from controller.stores import access, requests
+from controller.stores import access, requests, resources
 from controller.stores.kubernetes import KubernetesStore
 from tests.api import samples
 from tests.contract.stores import patched
@@ -313,6 +313,32 @@ def test_without_namespaces_the_whole_cluster_is_listed() -> None:
     async def test(server: Lying, store: KubernetesStore) -> None:
         await store.list("Cloud")
         assert server.asked == ["GET /apis/occopus.io/v1alpha1/clouds?limit=500"]
+
+    lying.run(test, namespaces=())
+
+
+def test_namespaces_that_may_not_be_listed_are_told_with_why() -> None:
+    async def test(server: Lying, store: KubernetesStore) -> None:
+        assert await store.forbidden() == {}
+        assert {each.split("?")[1] for each in server.asked} == {"limit=1"}
+        assert len(server.asked) == 2 * len(resources.WATCHED)
+        # The last kind of the first namespace.
+        server.lies = [*[TRUE] * (len(resources.WATCHED) - 1), status(403, "Forbidden", "not in one")]
+        (found,) = (await store.forbidden()).items()
+        assert found == ("one", "list controllerrevisions.apps one: not in one")
+        server.lies = [status(404, "NotFound")] * 2 * len(resources.WATCHED)
+        assert await store.forbidden() == {}
+        server.lies = [status(403, "Forbidden"), *[BROKEN] * requests.TRIES]
+        with pytest.raises(errors.Unavailable):
+            await store.forbidden()
+
+    lying.run(test, namespaces=("one", "two"))
+
+
+def test_of_the_whole_cluster_no_namespace_is_forbidden() -> None:
+    async def test(server: Lying, store: KubernetesStore) -> None:
+        assert await store.forbidden() == {}
+        assert server.asked == []
 
     lying.run(test, namespaces=())
 
