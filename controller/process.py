@@ -195,6 +195,7 @@ class _Process:
             ambient_credentials=self._options.ambient_credentials,
             sweep=self._options.sweep,
             namespaces=serves,
+            unserved=tuple(each for each in self._options.namespaces if each not in serves),
         )
         group, _, version = meta.API_VERSION.partition("/")
         watched = [(group, version, each.plural) for each in kinds.KINDS]

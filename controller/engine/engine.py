@@ -69,8 +69,9 @@ class Options:
     ambient_credentials: bool = False
     sweep: Policy = "Report"
     workers: int = 32
-    #: Those that are served; none: all.
+    #: Those that are served; none: all. And those that are to be, and may not be now.
     namespaces: tuple[str, ...] = ()
+    unserved: tuple[str, ...] = ()
 
 
 #: Longer than any cloud takes to show what was launched.

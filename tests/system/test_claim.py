@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,30 @@ def test_the_sweep_never_ends_what_is_being_launched(tmp_path: Path) -> None:
         assert rig.calls("delete") == 0
 
     assert len(play(tmp_path, main).made()) == 6
+
+
+def test_a_machine_that_may_be_of_a_namespace_that_is_not_served_is_not_ended(tmp_path: Path) -> None:
+    """Its Instance may be a copy of one there, as a restore beside its original makes it."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone())
+        (machine,) = rig.live()
+        await rig.crash()
+        machine.tags = {**machine.tags, "occopus.io/namespace": "other"}
+        rig.options = replace(rig.options, namespaces=("default",), unserved=("other",))
+        rig.start()
+        await rig.delete("Infrastructure", "shop")
+        await rig.until("Instance", "shop-app-0", "Frozen", seconds=60)
+        await rig.let_pass(300)
+        assert rig.calls("delete") == 0
+        await rig.crash()
+        rig.options = replace(rig.options, unserved=())
+        rig.start()
+        await rig.let_pass(1)
+        await rig.wait(lambda: rig.find("Infrastructure", "shop") is None, 300)
+        assert rig.calls("delete") == 1
+
+    play(tmp_path, main)
 
 
 def test_two_machines_of_one_identity_stop_their_group_and_end_nothing(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def plan(o: Observed) -> Plan:
     if o.rival is not None:
         other = f"{o.rival.metadata.namespace}/{o.rival.metadata.name}"
         return _release(o, Reason.DUPLICATE_MACHINE, f"Instance {other} has the same identity and goes on with its machine")
+    if o.elsewhere:
+        return Plan((), steps.going(o, Reason.FROZEN, steps.not_served(o.elsewhere)))
     if o.owner.blockers:
         waits = ", ".join(o.owner.blockers)
         return Plan((), steps.going(o, Reason.WAITING_FOR_DEPENDENTS, f"{waits} have machines that go first"))

@@ -142,7 +142,8 @@ class Observed:
 
     `probed_since` is when this process began to probe its machine. Of a later member of a batch `instance` has the launch of its
     first member, `attempt` is that one's, and `first_said` is why that one waits. `batch_sent` says that another member has a machine
-    or a recorded launch, or that the list shows one; `rival` is another Instance of the same identity that stays.
+    or a recorded launch, or that the list shows one; `rival` is another Instance of the same identity that stays. `elsewhere` is the
+    namespace that the tags of its machine name, where that is to be served and is not now: there may be a rival that is not known.
     """
 
     instance: Instance
@@ -158,6 +159,7 @@ class Observed:
     first_said: tuple[Reason, str] | None = None
     batch_sent: bool = False
     rival: Instance | None = None
+    elsewhere: str = ""
 
 
 def machines(o: Observed) -> tuple[Machine, ...]:

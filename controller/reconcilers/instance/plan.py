@@ -53,6 +53,8 @@ def _unsent(o: Observed) -> Plan:
     if listed and o.rival is not None and o.rival.status.launch is not None:
         other = f"{o.rival.metadata.namespace}/{o.rival.metadata.name}"
         return Plan((), steps.waiting(Reason.DUPLICATE_MACHINE, f"its machine is that of Instance {other}, of which it is a copy"))
+    if listed and o.elsewhere:
+        return Plan((), steps.waiting(Reason.FROZEN, steps.not_served(o.elsewhere)))
     if listed:
         # One that has ended counts too: what was sent is never launched again (rule 4).
         return Plan((Record(listed[0]),), steps.waiting(Reason.LAUNCHING, "a machine of this identity exists already"))

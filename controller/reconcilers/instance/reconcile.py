@@ -14,7 +14,7 @@ from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance, Launch
 from controller.api.reasons import Reason
 from controller.engine import metrics, prober
-from controller.engine.clouds import Binding, cloud_key, identity_of
+from controller.engine.clouds import NAMESPACE_TAG, Binding, cloud_key, identity_of
 from controller.engine.denials import group_of
 from controller.engine.engine import MANY, Engine
 from controller.engine.objects import dump
@@ -82,13 +82,14 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
     batch = members.gather(engine, instance)
     instance = batch.instance
     recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
+    sight = binding.inventory.sight(identity_of(instance), recorded) if binding is not None else Sight()
     now, probed = engine.ports.now(), engine.prober.probed_seconds(instance.metadata.uid)
     return Observed(
         instance=instance,
         now=now,
         owner=_owner(engine, instance),
         cloud=_cloud(engine, instance, binding),
-        sight=binding.inventory.sight(identity_of(instance), recorded) if binding is not None else Sight(),
+        sight=sight,
         attempt=batch.attempt,
         health=engine.prober.view(instance.metadata.uid),
         probed_since=now - timedelta(seconds=probed) if probed is not None else None,
@@ -97,7 +98,13 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
         first_said=batch.first_said,
         batch_sent=batch.sent,
         rival=next(iter(engine.clouds.rivals(identity_of(instance), _key_of(instance))), None),
+        elsewhere=_elsewhere(engine, sight),
     )
+
+
+def _elsewhere(engine: Engine, sight: Sight) -> str:
+    places = (each.tags.get(NAMESPACE_TAG, "") for each in sight.machines)
+    return next((each for each in places if each in engine.options.unserved), "")
 
 
 def _key_of(instance: Instance) -> Key:

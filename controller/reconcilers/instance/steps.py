@@ -85,6 +85,12 @@ def of(machine: Machine, said: str) -> str:
     return f"{said}: {machine.message}" if machine.message else said
 
 
+def not_served(namespace: str) -> str:
+    """Why nothing is done about a machine whose namespace is not served now."""
+    way_out = "give the rights in it back, or take it from --namespaces"
+    return f"its machine may be that of an Instance in namespace {namespace}, which is not served: {way_out}"
+
+
 def not_ours(machine: Machine) -> str:
     """Of one whose id is recorded and which may not be touched."""
     return f"machine {machine.id} is there, but its tag {CONTROLLER_TAG} does not name this controller: put the tag back"

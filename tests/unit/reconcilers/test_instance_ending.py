@@ -101,6 +101,7 @@ def _release(reason: Reason) -> Callable[[tuple[Action, ...]], bool]:
             Reason.DUPLICATE_MACHINE,
             id="a copy",
         ),
+        pytest.param(ending(BOUND, sight=sees(MachineState.RUNNING), elsewhere="other"), (), Reason.FROZEN, id="a copy, maybe"),
         pytest.param(ending(BOUND, owner=Owner(exists=False)), _release(Reason.OWNER_MISSING), Reason.OWNER_MISSING, id="no owner"),
         pytest.param(ending(BOUND, annotations={meta.ABANDON: "m-0"}), _release(Reason.ABANDONED), Reason.ABANDONED, id="given up"),
         pytest.param(

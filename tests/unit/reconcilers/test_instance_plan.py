@@ -118,6 +118,12 @@ NEW = observed()
             Reason.DUPLICATE_MACHINE,
             id="a copy of one that was launched",
         ),
+        pytest.param(
+            observed(sight=sees(MachineState.RUNNING), elsewhere="other"),
+            (),
+            Reason.FROZEN,
+            id="a copy, maybe, of one in a namespace that is not served",
+        ),
         # with a machine
         pytest.param(observed(BOUND, sight=sees(MachineState.PENDING)), (), Reason.BOOTING, id="boots"),
         pytest.param(observed(BOUND, sight=sees(MachineState.RUNNING)), (), Reason.STARTING, id="starts"),
