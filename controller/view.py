@@ -107,6 +107,8 @@ def stalled(objects: Objects, name: str) -> str:
         return f"{Reason.TERMINATING.value}: it {'was' if infrastructure is None else 'is being'} deleted"
     if infrastructure.status.observed_generation != infrastructure.metadata.generation:
         return ""
+    if infrastructure.spec.paused:
+        return f"{Reason.PAUSED.value}: spec.paused is true, and nothing is made or changed until it is false"
     said = condition(infrastructure.status.conditions, "Stalled")
     return f"{said.reason}: {said.message}" if said is not None and said.status == "True" else ""
 

@@ -151,6 +151,11 @@ def test_documents_without_an_infrastructure_are_applied_and_nothing_is_waited_f
     assert "applied 2 objects; none is an Infrastructure" in up(desk, CLOUD + template())
 
 
+def test_a_paused_infrastructure_is_not_waited_for(desk: Desk) -> None:
+    paused = infrastructure("one", service("a"), more="  paused: true\n")
+    assert "Paused: spec.paused is true" in desk.refused(1, "up", "-f", desk.write("one.yaml", CLOUD + template() + paused), *TIMEOUT)
+
+
 def test_what_cannot_be_followed_ends_at_once_and_what_runs_stays(desk: Desk) -> None:
     up(desk, CHAIN)
     before = desk.machines()
