@@ -160,6 +160,11 @@ class Inventory:
         """One list, and one question about the ids it lacks."""
         begun, recorded, driver = self._around.now(), self._around.recorded(self.account), self.driver
         self._hurry.clear()
+        if self.listed is not None and begun < self.listed:
+            # The clock was set back: what was shown before is no proof of what is asked after.
+            self.listed = None
+            self._not_found.clear()
+            self._lacking.clear()
         whole = self._whole(begun)
         if whole:
             self._wants_whole = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from controller import errors
@@ -31,12 +32,14 @@ class Watched:
     moved: int = 0
     everybody: int = 0
     took: float = 0.0
+    #: By how much the clock was set back.
+    back: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         driver: CloudDriver = SimulatedCloud(self.world, SimulatedCloudFields(account="a1", region="r1"), CONTROLLER)
         around = Surroundings(
             self._thread,
-            loop.now,
+            lambda: loop.now() - self.back,
             lambda account: self.recorded,
             lambda identity, id: any(each == identity and other == id for other, each in self.recorded.items()),
             lambda account: self.launched,
@@ -85,6 +88,31 @@ def test_a_list_wakes_those_whose_machine_changed_and_no_others() -> None:
         await w.inventory.poll()
         assert sorted(w.woken) == ["b", "c"]
         assert w.inventory.sight(Identity("a", 0), None).machines[0].id == ids["a"]
+
+    loop.run(main())
+
+
+def test_a_clock_that_is_set_back_makes_no_old_list_a_proof() -> None:
+    async def main() -> None:
+        w = watched()
+        id = w.make("a", recorded=True)
+        await w.inventory.poll()
+        w.world.forget(id)
+        await w.inventory.poll()
+        w.back = timedelta(hours=1)
+        w.world.fail("list", errors.Transient("no answer"), times=1)
+        await w.inventory.poll()
+        assert w.inventory.sight(Identity("a", 0), id).listed is None
+        for _ in range(4):
+            await asyncio.sleep(10)
+            await w.inventory.poll()
+        listed = w.inventory.listed
+        assert listed is not None
+        assert loop.now() - timedelta(hours=1, seconds=1) < listed <= loop.now() - timedelta(hours=1)
+        assert not w.gone("a", id), "one answer since is less than 30 s older than the other"
+        await asyncio.sleep(10)
+        await w.inventory.poll()
+        assert w.gone("a", id)
 
     loop.run(main())
 
