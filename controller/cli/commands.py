@@ -89,9 +89,14 @@ async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: 
         if not names:
             click.echo(f"applied {len(applied)} objects; none is an Infrastructure, so there is nothing to wait for")
             return 0
-        verified = asyncio.get_running_loop().create_task(_verified(desk, names))
+        verified, by = asyncio.create_task(_verified(desk, names)), desk.engine
 
         def over() -> bool:
+            nonlocal verified, by
+            if desk.engine is not by:
+                # The process that was followed has ended: what it left has to be looked at too.
+                verified.cancel()
+                verified, by = asyncio.create_task(_verified(desk, names)), desk.engine
             return verified.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
 
         reached = await follow.until(desk, names, over, seconds=left, quiet=quiet)
@@ -108,6 +113,8 @@ async def _finished(desk: Desktop, loaded: list[Obj], timeout: float | None, qui
     ending = {each["metadata"]["name"] for each in desk.objects.list("Infrastructure") if "deletionTimestamp" in each["metadata"]}
     _must_be_idle(desk, ending, {key.name for key in going if key.kind == "Cloud"})
     click.echo(f"{_listed(going)} is being deleted: that is finished first, then it is made anew")
+    # What ends it may need them as they are now: credentials that were mended, a Cloud that was lost.
+    await desk.apply(each for each in loaded if each["kind"] in ("Secret", "Cloud") and desktop.key_of(each) not in going)
     uids = {key: seen["metadata"]["uid"] for key in going if (seen := desk.objects.get(key)) is not None}
     return await _gone(desk, uids, timeout, quiet)
 
@@ -310,8 +317,8 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
         return gone and (view.settled(desk.objects, infrastructure) or bool(view.stalled(desk.objects, infrastructure)))
 
     reached = await follow.until(desk, [infrastructure], over, seconds=options.timeout, quiet=options.quiet)
-    if reached and not view.stalled(desk.objects, infrastructure):
-        after = _replicas(desk, found)
+    after = _replicas(desk, found)
+    if reached and (after < before or not view.stalled(desk.objects, infrastructure)):
         why = f": the count stays {after}, which services[].replicas or scaling.min sets" if options.scale_in else ""
         click.echo(f"{name} deleted" + ("" if after < before else f" and replaced{why}"))
         _say_notes(desk, [infrastructure])

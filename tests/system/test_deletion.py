@@ -206,6 +206,23 @@ def test_a_removed_dependency_that_comes_back_while_it_goes_is_made_again(tmp_pa
     play(tmp_path, main)
 
 
+def test_what_depends_on_one_that_comes_back_grows_after_it(tmp_path: Path) -> None:
+    """Its template reads the address, which is not there meanwhile, and is not called wrong for that."""
+
+    async def main(rig: Rig) -> None:
+        reads = template("web", "#cloud-config\nruncmd: ['{{ services.db.address }}']\n")
+        await rig.up(cloud(), template("db"), reads, infrastructure(service("db"), service("web", "db")))
+        await rig.make(template("web"), infrastructure(service("web")))
+        await rig.wait(lambda: any(each.ending < INF for each in rig.made("db")), 30)
+        await rig.make(reads, infrastructure(service("db"), service("web", "db", replicas=3)))
+        await rig.wait(lambda: rig.ready() and len(rig.live("web")) == 3, 400)
+        healthy = rig.live("db")[0].healthy
+        assert all(each.created >= healthy for each in rig.made("web")[1:])
+        assert await rig.told("TemplateInvalid") == 0
+
+    play(tmp_path, main)
+
+
 def test_a_deletion_waits_for_a_cloud_that_fails_and_says_so(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(2))

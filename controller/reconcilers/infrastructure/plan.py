@@ -152,7 +152,9 @@ def _changed(o: Observed, service: Service, group: InstanceGroup, going: set[str
     """
     spec = _spec(o, service, group.spec.replicas if service.replicas is None else service.replicas)
     later = going - {each.service for each in group.spec.depends_on}
-    return spec.model_copy(update={"depends_on": tuple(each for each in spec.depends_on if each.service not in later)})
+    edges = tuple(each for each in spec.depends_on if each.service not in later)
+    # Without the edge nothing would be made after it: all else is changed with it.
+    return spec if edges == spec.depends_on else group.spec.model_copy(update={"depends_on": edges})
 
 
 def _spec(o: Observed, service: Service, replicas: int) -> InstanceGroupSpec:

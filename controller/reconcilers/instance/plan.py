@@ -261,7 +261,7 @@ def _with_machine(o: Observed, machine: Machine) -> Plan:
         case MachineState.RUNNING:
             return _running(o, machine)
         case MachineState.PENDING:
-            return _until_started(o, machine, Reason.BOOTING, "the cloud makes the machine", o.sight.listed)
+            return _until_started(o, machine, Reason.BOOTING, "the cloud makes the machine")
         case MachineState.UNKNOWN:
             said = f"the cloud calls its state {machine.state_text!r}"
             return Plan((), steps.failing("Unknown", Reason.MACHINE_UNKNOWN, steps.of(machine, said), machine))
@@ -281,14 +281,14 @@ def _running(o: Observed, machine: Machine) -> Plan:
     if was_ready:
         return Plan((), steps.failing("Unhealthy", Reason.PROBE_FAILED, o.health.message, machine))
     if not observed.probed(o.instance, machine):
-        return _until_started(o, machine, Reason.STARTING, "it has no address to probe", o.sight.listed)
+        return _until_started(o, machine, Reason.STARTING, "it has no address to probe")
     if o.health == Health():
         # Nothing is held against a machine that was not asked; its id is recorded all the same.
         told = steps.failing("Starting", Reason.STARTING, "its first probe is awaited", machine)
         return Plan((), told if o.instance.status.machine is None else _starting_untold(machine))
     if not o.health.asked:
         return Plan((), steps.failing("Starting", Reason.STARTING, o.health.message, machine))
-    return _until_started(o, machine, Reason.STARTING, o.health.message, o.now)
+    return _until_started(o, machine, Reason.STARTING, o.health.message)
 
 
 def _told_from(o: Observed) -> datetime | None:
@@ -303,14 +303,14 @@ def _starting_untold(machine: Machine) -> Stand:
     return Stand("", Reason.STARTING, "", machine, keep=True, untold=True)
 
 
-def _until_started(o: Observed, machine: Machine, reason: Reason, message: str, seen: datetime | None) -> Plan:
-    """Whether its time to start is over, by what was `seen` then."""
+def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) -> Plan:
+    """Whether its time to start is over, by a list that was begun then: before it the controller may have been cut off, or have slept."""
     # Of a launch that the cloud refused for long, the machine is younger than the record.
     made = min(machine.created or observed.launch_time(o), o.now)
     deadline = max(observed.launch_time(o), made) + timedelta(seconds=o.instance.spec.health.startup_seconds)
     # Nothing is held against a machine that nobody could see since.
     unseen = bool(o.sight.trouble)
-    if unseen or seen is None or seen < deadline:
+    if unseen or o.sight.listed is None or o.sight.listed < deadline:
         told = _told_from(o) if reason is Reason.STARTING else None
         if told is not None and o.now < told:
             return Plan((), _starting_untold(machine), told if unseen else min(told, deadline))

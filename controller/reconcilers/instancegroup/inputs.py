@@ -42,6 +42,9 @@ def compute(reads: Reads, sources: Sources) -> dict[str, Any] | Hold:
     if isinstance(variables, Hold):
         return variables
     services: dict[str, Any] = {}
+    lacking = sorted(reads.services - sources.services.keys())
+    if lacking:
+        return Hold(Reason.WAITING_FOR_DEPENDENCIES, f"the template reads {lacking[0]}, which it does not depend on yet")
     for service in sorted(sources.services):
         if not reads.all and service not in reads.services:
             continue

@@ -58,7 +58,8 @@ _ASK_AGAIN_SECONDS = {
     Reason.CONFIG_MAP_NOT_FOUND: 10.0,
     Reason.RENDERER_FAILED: 10.0,
     Reason.CLOUD_INVALID: makings.RESOLVED_SECONDS + 1,
-    Reason.TEMPLATE_INVALID: makings.COSTLY_SECONDS + 1,
+    # Nobody is asked but where a verdict is old enough.
+    Reason.TEMPLATE_INVALID: 60.0,
 }
 
 

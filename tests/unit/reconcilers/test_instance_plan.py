@@ -129,10 +129,21 @@ NEW = observed()
         pytest.param(observed(BOUND, sight=sees(MachineState.RUNNING)), (), Reason.STARTING, id="starts"),
         pytest.param(observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(True)), (), Reason.READY, id="Ready"),
         pytest.param(
-            observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(None, "page: refused"), now=NOW + seconds(300)),
+            observed(
+                BOUND,
+                sight=replace(sees(MachineState.RUNNING), listed=NOW + seconds(300)),
+                health=Health(None, "page: refused"),
+                now=NOW + seconds(301),
+            ),
             (),
             Reason.STARTUP_TIMEOUT,
             id="never healthy",
+        ),
+        pytest.param(
+            observed(BOUND, sight=sees(MachineState.RUNNING), health=Health(None, "page: refused"), now=NOW + seconds(3600)),
+            (),
+            Reason.STARTING,
+            id="not healthy before it slept for an hour",
         ),
         pytest.param(
             observed(BOUND, sight=sees(MachineState.RUNNING), now=NOW + seconds(300)), (), Reason.STARTING, id="late, and not probed yet"
