@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.clouds.ec2.driver import Ec2Driver
 from tests.cluster.fixtures import Cluster
 from tests.cluster.operator import PATIENCE_SECONDS, Place, at_a_place, faulty
 from tests.cluster.test_operator_ec2 import OnEc2, applied, on_ec2, settled
@@ -25,6 +26,8 @@ from tests.simulated.world import World
 ALL = os.environ.get("CRASH") == "all"
 #: So many are killed at once, each at a place of its own.
 TOGETHER = 4
+#: Of a batch that was not whole each member waits for what an earlier process may have launched.
+SETTLING_SECONDS = Ec2Driver.settle_seconds + PATIENCE_SECONDS
 Deed = Callable[[Place, World], Awaitable[None]]
 
 
@@ -118,6 +121,10 @@ def test_killed_at_one_call_of_each_kind_the_next_ones_come_to_the_same_end(clus
     at_a_place(cluster, tmp_path, *(on_ec2(each) for each in stories))
 
 
+async def none_goes(place: Place) -> bool:
+    return not any("deletionTimestamp" in each["metadata"] for each in await place.objects("Instance"))
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is done without a fault, and with one; how many machines there are then, and how many were ever made."""
@@ -149,6 +156,7 @@ class Case:
             await place.lead()
             await place.until(lambda: self.done(place, world), f"all is done after {number}", 2 * PATIENCE_SECONDS)
             assert len(world.machines) == self.made
+            await place.until(lambda: none_goes(place), "what goes has gone", SETTLING_SECONDS)
             await place.delete_all()
 
         return told
@@ -157,7 +165,7 @@ class Case:
         """Whether it ended as it should: each Instance is Ready with its machine, or nothing is left."""
         if not self.wanted:
             return not any([await place.objects(kind) for kind in ("Infrastructure", "InstanceGroup", "Instance")])
-        instances = await place.objects("Instance")
+        instances = [each for each in await place.objects("Instance") if "deletionTimestamp" not in each["metadata"]]
         ready = [each["status"]["machine"]["id"] for each in instances if condition(each, "Ready") == "True"]
         return len(instances) == self.wanted and sorted(ready) == sorted(each.id for each in world.live()) and await place.is_ready("pair")
 
