@@ -74,7 +74,7 @@ class InstanceGroupStatus(Status):
     selector: str = Field(default="", description="Label selector of its Instances, for the scale subresource.", max_length=256)
     dependencies_met: tuple[ServiceName, ...] = Field(
         default=(),
-        description="Services of dependsOn that were Available when machines were first made after them; never taken back.",
+        description="Services of dependsOn that were Available once, all that were new together; they hold nothing back any more.",
         max_length=20,
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
