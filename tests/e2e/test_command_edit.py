@@ -109,6 +109,16 @@ def test_an_instance_is_replaced_or_scaled_in(desk: Desk) -> None:
     assert group["spec"]["replicas"] == 1
 
 
+def test_an_instance_of_a_paused_infrastructure_is_scaled_in(desk: Desk) -> None:
+    scaled = CLOUD + template() + infrastructure("one", service("only", more=", scaling: {min: 1, max: 3}"))
+    up(desk, scaled)
+    desk.occopus("scale", "one", "only", "2")
+    up(desk, scaled)
+    paused = desk.write("paused.yaml", scaled.replace("spec:\n  services:", "spec:\n  paused: true\n  services:"))
+    assert "Paused" in desk.refused(1, "up", "-f", paused, *TIMEOUT)
+    assert desk.occopus("delete", "--instance", "one-only-1", "--scale-in", "-q", *TIMEOUT) == "one-only-1 deleted\n"
+
+
 def test_an_instance_of_what_cannot_be_followed_is_deleted_and_nothing_more_is_waited_for(desk: Desk) -> None:
     up(desk, CLOUD + template() + infrastructure("one", service("only")))
     nowhere = infrastructure("one", service("only"), service("more", template="nowhere"))
