@@ -6,6 +6,7 @@ stands in the modules that measure. With `--again` it words anew what `.dev/benc
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -159,8 +160,10 @@ def show(console: Console, found: list[Section]) -> None:
 
 
 def main() -> int:
+    options = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure for half an hour; see the module.")
+    options.add_argument("--again", action="store_true", help="word anew what was measured the last time")
     console = Console(width=None if sys.stdout.isatty() else 160)
-    if "--again" in sys.argv:
+    if options.parse_args().again:
         kept = json.loads(DATA.read_text())
         results, where = TypeAdapter(Results).validate_python(kept["measured"]), kept["machine"]
     else:
