@@ -109,6 +109,7 @@ def test_who_waits_outlives_a_restart_of_the_api_server(plane: ControlPlane) -> 
         plane.start_api_server()
         kubectl(plane, "-n", "waiting", "delete", "infrastructure", "w")
         out, said = waiting.communicate()
-    assert waiting.returncode == 0, said
+    assert waiting.returncode == 1
     assert said.count("trying again") >= 1
+    assert "error: w was deleted while it was waited for" in said
     assert "w/a: gone" in out

@@ -45,7 +45,8 @@ def sizes(root: object) -> Counter[str]:
         seen.add(id(each))
         if isinstance(each, dict | list | tuple | set | frozenset | deque):
             held = cast("dict[Any, object] | list[object]", each)
-            found[name] += len(held)
+            # What stands in a container as a tuple is one entry of it.
+            found[name] += len(held) if not (name.endswith("[]") and isinstance(each, tuple)) else 0
             if not (isinstance(held, dict) and "metadata" in held):
                 todo += [(f"{name}[]", inner) for inner in (held.values() if isinstance(held, dict) else held)]
         elif type(each).__module__.startswith("controller.") and not isinstance(each, BaseModel):
