@@ -300,7 +300,7 @@ UNREACHED: dict[str, str] = {
         "reconcilers/instance/reconcile.py _act objects.write_launch",
         "reconcilers/instancegroup/reconcile.py _act objects.set_finalizer",
         "reconcilers/instancegroup/creation.py adopt objects.write",
-        "reconcilers/instancegroup/creation.py claim objects.create",
+        "reconcilers/instancegroup/creation.py _claimed objects.create",
         "reconcilers/instancegroup/snapshots.py prune objects.delete",
         "reconcilers/instancegroup/reconcile.py _release objects.set_finalizer",
         "reconcilers/instancegroup/snapshots.py ensure objects.delete",
