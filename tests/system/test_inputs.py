@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
-from controller.ports import Key, Obj
+from controller.ports import Change, Changed, Key, Obj
 from tests.bench.counting import CountingStore
 from tests.system.documents import chain, cloud, config, infrastructure, service, template
 from tests.system.rig import Rig, ids, play
@@ -123,6 +124,29 @@ def test_a_variable_of_a_config_map_is_waited_for_and_its_change_reported(tmp_pa
         await rig.patch("ConfigMap", "site", {"data": {"domain": "example.com"}})
         await rig.until("InstanceGroup", "shop-app", "InputChanged", "InputsCurrent", 30)
         await rig.unchanged(120)
+
+    play(tmp_path, main)
+
+
+class Unwatched(CountingStore):
+    """A store that tells of no ConfigMap, as an API server's does."""
+
+    async def watch(self) -> AsyncIterator[Change]:
+        async for change in super().watch():
+            if not isinstance(change, Changed) or change.object["kind"] != "ConfigMap":
+                yield change
+
+
+def test_a_config_map_that_comes_late_is_asked_for_where_none_is_watched(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        rig.wrap_store = Unwatched
+        await rig.restart()
+        variables = [{"name": "domain", "valueFrom": {"configMapKeyRef": {"name": "site", "key": "domain"}}}]
+        text = "#cloud-config\nruncmd: ['{{ variables.domain }}']\n"
+        await rig.make(cloud(), template("app", text), infrastructure(service("app"), variables=variables))
+        await rig.until("InstanceGroup", "shop-app", "ConfigMapNotFound")
+        await rig.make(config("site", domain="example.org"))
+        await rig.wait(lambda: len(rig.made("app")) == 1, 15)
 
     play(tmp_path, main)
 
