@@ -1,7 +1,8 @@
 """What a run leaves, told apart from what the same run without a fault leaves: which machines were made and ended, what its objects say.
 
 Masked is what no two runs have in common: identities, addresses, times, and the number in an Instance's name, which depends on whether
-another has it still. Of a status the conditions' reasons are compared.
+another has it still. Of a status the conditions' reasons are compared. What the garbage collector is yet to take is as good as gone:
+that of an API server works in real time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +40,21 @@ class End:
 def end(system: System) -> End:
     """What the system has come to; while its engine runs."""
     machines = system.world.machines.values()
-    objects = {f"{kind} {each['metadata']['name']}": _said(each) for kind in _KINDS for each in system.engine.objects.list(kind)}
+    there = without_garbage([each for kind in _KINDS for each in system.engine.objects.list(kind)])
+    objects = {f"{each['kind']} {each['metadata']['name']}": _said(each) for each in there}
     alike: Counter[str] = Counter()
     for each in system.instances():
         kind = f"Instance of {each['spec']['service']} by {each['spec']['implementation']['name']}"
         alike[kind] += 1
         objects[f"{kind}, number {alike[kind]}"] = _said(each)
     return End(_counted(machines), _counted(each for each in machines if each.ending != NEVER), objects)
+
+
+def without_garbage(objects: Sequence[Obj]) -> list[Obj]:
+    """The objects without those whose owners have all gone."""
+    there = {each["metadata"]["uid"] for each in objects}
+    owners = [{owner["uid"] for owner in each["metadata"].get("ownerReferences", ())} for each in objects]
+    return [each for each, by in zip(objects, owners, strict=True) if not by or by & there]
 
 
 def unlike(free: End, other: End) -> list[str]:
