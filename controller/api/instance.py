@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from controller.api.cloud import AccountStatus
 from controller.api.group import InfrastructureIdentity
 from controller.api.meta import Address, Condition, Metadata, Model, Status, conditions_field, rules
 from controller.api.template import Health, Implementation
@@ -50,6 +51,7 @@ class Launch(Model):
     digest: str = Field(description="SHA-256 of the rendered request, keyed by the UIDs of the Secrets in it.", max_length=80)
     fence: str = Field(default="", description="What makes a second launch fail, where the cloud has no token.", max_length=256)
     time: datetime = Field(description="When it was decided.")
+    account: AccountStatus | None = Field(default=None, description="Where it is launched: the account of its Cloud.")
 
 
 #: So many of a machine's addresses of each kind are kept: network plug-ins give a machine dozens.

@@ -214,7 +214,7 @@ HELP: dict[Reason, tuple[str, str]] = {
         "See the message; check endpoint and network.",
     ),
     Reason.ACCOUNT_CHANGED: (
-        "The credentials answer for another account than at first contact; the Cloud is frozen.",
+        "The credentials answer for another account than at first contact, or than that of the machines it has; the Cloud is frozen.",
         "Put back credentials of the first account, or make a new Cloud for the new one.",
     ),
     Reason.CONTROLLER_CHANGED: (

@@ -237,6 +237,12 @@ class Clouds:
         """Identities of the account's Instances that were launched and are not known to have ended: no list may show them yet."""
         return set[Identity]().union(*(each for key in self._here(account) for each in self._launched.get(key, {}).values()))
 
+    def launched_on(self, key: Key) -> tuple[Instance, ...]:
+        """The Instances of a Cloud that were launched and are not known to have ended."""
+        keys = (each for identity in self._launched.get(key, ()) for each in self._instances.get(identity, ()))
+        found = (self._objects.model(each, Instance) for each in keys)
+        return tuple(each for each in found if each is not None and cloud_key(each) == key)
+
     def wait_for_room(self, key: Key) -> None:
         """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""
         if self._objects.get(key) is not None:

@@ -25,6 +25,7 @@ from controller.engine.objects import Objects
 from controller.engine.turns import Turns, Wish
 from controller.logs import bound
 from controller.ports import Account, Identity, Key, Launched, LaunchRequest, Now, Obj, Renderer
+from controller.reconcilers.cloud.plan import account_status
 from controller.reconcilers.instance.observed import Attempt, Sent
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Launcher:
         try:
             prepared = await self._prepare(instance, binding)
             await self._read_live(instance)
-            launch = Launch(digest=prepared.digest, fence=prepared.request.fence, time=self._parts.now())
+            launch = Launch(digest=prepared.digest, fence=prepared.request.fence, time=self._parts.now(), account=account_status(account))
             await self._record(key, recorded(launch))
         except request.NotNow as missing:
             self._let_go(account, identities)

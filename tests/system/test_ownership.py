@@ -63,6 +63,26 @@ def test_an_infrastructure_forced_away_leaves_its_machines(tmp_path: Path) -> No
     play(tmp_path, main)
 
 
+def test_a_cloud_made_anew_for_another_account_leaves_the_machines_of_the_first(tmp_path: Path) -> None:
+    """The new Cloud has recorded no account; that its list is empty proves nothing of machines that were launched elsewhere."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(2))
+        await _force_away(rig, "Cloud", "sim")
+        await rig.make(cloud(account="a2"))
+        await rig.until("Cloud", "sim", "AccountChanged", seconds=30)
+        assert "recorded is account a1" in rig.said("Cloud", "sim")[2]
+        await rig.unchanged(600)
+        # The first account's again, by another Cloud of that name.
+        await _force_away(rig, "Cloud", "sim")
+        await rig.make(cloud())
+        await rig.until("Cloud", "sim", "Ready", seconds=30)
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(120)
+
+    assert len(play(tmp_path, main).made()) == 2
+
+
 def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(1))

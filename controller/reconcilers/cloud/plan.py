@@ -39,7 +39,8 @@ class Observed:
 
     `controller_id` is ours, `config` a digest of spec and Secret, `secret` the name of the Secret it names, `secret_problem`
     why that cannot be used, `guarded` whether our finalizer is on it; `users` counts the Instances made on one that is deleted;
-    `machines` and `trouble` come from the newest list.
+    `launched_in` are the accounts in which its Instances were launched, where it has recorded none itself: it is new, under the name of
+    one that was taken away from them. `machines` and `trouble` come from the newest list.
     """
 
     cloud: Cloud
@@ -51,6 +52,7 @@ class Observed:
     secret_problem: str = ""
     guarded: bool = True
     users: int = 0
+    launched_in: tuple[AccountStatus, ...] = ()
     contact: Contact | None = None
     machines: int | None = None
     trouble: str = ""
@@ -116,7 +118,7 @@ def plan(o: Observed) -> Plan:
 
 
 def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
-    contact, recorded = o.contact, o.cloud.status.account
+    contact, recorded = o.contact, _recorded(o)
     if contact is None or contact.with_config != o.config:
         return Plan((*guard, AskIdentity()), False, Reason.RECONCILING, "the account is being asked who it is", recorded)
     if contact.account is None:
@@ -124,7 +126,7 @@ def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
         due = contact.at + CONTACT_AGAIN
         actions = (*guard, AskIdentity()) if o.now >= due else guard
         return Plan(actions, False, reason, contact.message, recorded, due)
-    account = _status(contact.account)
+    account = account_status(contact.account)
     in_doubt = contact.doubted or bool(o.trouble) or recorded not in (None, account)
     due = contact.at + (CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
     actions = (*guard, AskIdentity()) if o.now >= due else guard
@@ -139,6 +141,14 @@ def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
     return Plan(actions, True, Reason.READY, _account(account), account, due)
 
 
+def _recorded(o: Observed) -> AccountStatus | None:
+    """The account that its machines are in, as far as anything says so."""
+    if o.cloud.status.account is not None or o.contact is None or o.contact.account is None:
+        return o.cloud.status.account
+    account = account_status(o.contact.account)
+    return min((each for each in o.launched_in if each != account), key=_account, default=None)
+
+
 def _account(account: AccountStatus) -> str:
     """One line that tells two accounts apart."""
     return (
@@ -148,5 +158,6 @@ def _account(account: AccountStatus) -> str:
     )
 
 
-def _status(account: Account) -> AccountStatus:
+def account_status(account: Account) -> AccountStatus:
+    """The account as objects record it."""
     return AccountStatus(kind=account.kind, id=account.id, region=account.region, endpoint=account.endpoint)

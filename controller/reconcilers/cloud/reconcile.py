@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from controller import errors
 from controller.api import meta
-from controller.api.cloud import Cloud, CloudStatus
+from controller.api.cloud import AccountStatus, Cloud, CloudStatus
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.engine import metrics, request
@@ -133,6 +133,7 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
         secret_problem=secret.problem,
         guarded=secret.guarded,
         users=_users(engine, key) if cloud.metadata.deleting else 0,
+        launched_in=_launched_in(engine, key) if cloud.status.account is None else (),
         contact=engine.clouds.contacts.get(key),
         machines=len(engine.clouds.live(inventory.account)) if inventory is not None and inventory.listed is not None else None,
         trouble=str(inventory.trouble) if inventory is not None and inventory.trouble is not None else "",
@@ -142,6 +143,12 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
 def _users(engine: Engine, key: Key) -> int:
     """How many Instances are made on the Cloud."""
     return sum(1 for each in engine.objects.models("Instance", Instance) if cloud_key(each) == key)
+
+
+def _launched_in(engine: Engine, key: Key) -> tuple[AccountStatus, ...]:
+    """The accounts in which machines of the Cloud's Instances live, by what these have recorded."""
+    accounts = (each.status.launch.account for each in engine.clouds.launched_on(key) if each.status.launch is not None)
+    return tuple(each for each in accounts if each is not None)
 
 
 async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, str]) -> None:

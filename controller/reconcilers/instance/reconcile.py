@@ -19,8 +19,9 @@ from controller.engine.denials import group_of
 from controller.engine.engine import MANY, Engine
 from controller.engine.objects import dump
 from controller.engine.terminator import Asker
-from controller.ports import Key, Machine, MachineId, MachineState
+from controller.ports import Account, Key, Machine, MachineId, MachineState
 from controller.reconcilers import graph
+from controller.reconcilers.cloud.plan import account_status
 from controller.reconcilers.infrastructure.plan import recorded_edges
 from controller.reconcilers.instance import members, observed, plan, status, steps
 from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
@@ -172,7 +173,7 @@ async def _act(engine: Engine, key: Key, instance: Instance, binding: Binding | 
         case Resend():
             await engine.launcher.resend(instance, binding)
         case Record(machine):
-            await engine.objects.write_launch(key, dump(_rebuilt(engine, machine)))
+            await engine.objects.write_launch(key, dump(_rebuilt(engine, machine, binding.inventory.account)))
         case Terminate(ids):
             _terminate(engine, key, instance, binding, ids)
         case Close():
@@ -181,9 +182,9 @@ async def _act(engine: Engine, key: Key, instance: Instance, binding: Binding | 
             raise ValueError("released by reconcile")
 
 
-def _rebuilt(engine: Engine, machine: Machine) -> Launch:
+def _rebuilt(engine: Engine, machine: Machine, account: Account) -> Launch:
     """The record of a launch that a restore has dropped. No digest equals it, so the launch is never sent again."""
-    return Launch(digest="restored", time=machine.created or engine.ports.now())
+    return Launch(digest="restored", time=machine.created or engine.ports.now(), account=account_status(account))
 
 
 def _terminate(engine: Engine, key: Key, instance: Instance, binding: Binding, ids: tuple[MachineId, ...]) -> None:

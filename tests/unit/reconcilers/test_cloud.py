@@ -31,6 +31,7 @@ from tests.properties.build import NOW
 
 OURS = Account("simulated", "a1", "r1", "")
 RECORDED = AccountStatus(kind="simulated", id="a1", region="r1")
+ELSEWHERE = AccountStatus(kind="simulated", id="a2", region="r1")
 
 
 def cloud(account: AccountStatus | None = RECORDED, **metadata: Any) -> Cloud:
@@ -121,6 +122,22 @@ def test_the_account_is_recorded_at_first_contact_and_never_again() -> None:
     assert other.account == RECORDED
     assert "a2" in other.message
     assert "a1" in other.message
+
+
+@pytest.mark.parametrize(
+    ("launched_in", "ready", "account"),
+    [
+        pytest.param((RECORDED,), True, RECORDED, id="here"),
+        pytest.param((ELSEWHERE,), False, ELSEWHERE, id="elsewhere"),
+        pytest.param((RECORDED, ELSEWHERE), False, ELSEWHERE, id="here and elsewhere"),
+    ],
+)
+def test_a_new_cloud_is_bound_to_the_account_of_the_machines_under_its_name(
+    launched_in: tuple[AccountStatus, ...], ready: bool, account: AccountStatus
+) -> None:
+    todo = plan(observed(cloud=cloud(None), launched_in=launched_in))
+    assert (todo.ready, todo.account) == (ready, account)
+    assert todo.reason is (Reason.READY if ready else Reason.ACCOUNT_CHANGED)
 
 
 def test_a_cloud_that_was_denied_recovers_by_itself() -> None:
