@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from controller import assembly, errors, view
+from controller import asking, assembly, errors, view
 from controller.api import meta
 from controller.api.cloud import Cloud
 from controller.api.infrastructure import Infrastructure
@@ -139,15 +139,24 @@ class Desktop:
             self.engine.objects.take(Changed(obj))
 
     async def ready(self, name: str) -> None:
-        """Wait until the Infrastructure is Ready as it is described now, and its machines were seen since this was opened.
+        """Wait until the Infrastructure is Ready as it is described now, by what the process that reconciles has seen itself.
 
-        Status alone may be what an earlier process left.
+        Status alone may be what an earlier process left, or of an earlier description. Raises Stalled where waiting would lead to nothing.
         """
-        if self.engine is not None:
-            await self.engine.verified(name)
+        key = Key("Infrastructure", self.namespace, name)
+        question = asking.question()
+        if self.engine is None:
+            with contextlib.suppress(errors.ObjectNotFound):
+                self._take(await self.change(key, asking.asking(question)))
         async for _ in self.changes():
+            if self.engine is not None:
+                await self.engine.verified(name)
+            elif asking.asked(self.objects, key) == question:
+                continue
             if view.settled(self.objects, name):
                 return
+            if why := view.stalled(self.objects, name):
+                raise errors.Stalled(f"{name} cannot be made as described: {why}")
 
     async def change(self, key: Key, patch: Obj) -> Obj:
         """Merge a patch into an object, whatever others do to it meanwhile. Raises ObjectNotFound, Rejected."""
@@ -252,7 +261,8 @@ async def _engine(desktop: Desktop) -> AsyncGenerator[None]:
     )
     async with assembly.running(desktop.store, desktop.plugins, options) as desktop.engine:
         try:
-            yield
+            async with assembly.beside(asking.answer(desktop.engine, desktop.objects, desktop.changes(), desktop.store)):
+                yield
         finally:
             desktop.engine = None
 
@@ -268,6 +278,7 @@ async def _succeed(desktop: Desktop) -> None:
     while not desktop.store.take_lock(moved=desktop.settings.moved):
         await asyncio.sleep(_LOCK_SECONDS)
     async with _engine(desktop):
+        await desktop.nudge()
         await asyncio.get_running_loop().create_future()
 
 

@@ -26,6 +26,7 @@ OccopusError
 ├── RendererFailed             the process that renders gave no answer, which says nothing of the template: try again later
 ├── LeadershipLost             another process may lead: end this one at once, without another write
 ├── NamespacesChanged          other namespaces may be served than this process serves: end it, the next one serves those
+├── Stalled                    an Infrastructure cannot become as described as things are: deleted, paused, or as the message says
 └── UsageError                 the command line or the library was called wrongly; the message says the way out
 """
 
@@ -185,6 +186,10 @@ class LeadershipLost(OccopusError):
 
 class NamespacesChanged(OccopusError):
     """Others of the namespaces named may be served than this process serves."""
+
+
+class Stalled(OccopusError):
+    """The Infrastructure will not become as it is described, however long one waits."""
 
 
 class UsageError(OccopusError):

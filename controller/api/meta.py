@@ -24,6 +24,8 @@ ORPHAN = "orphan"
 ABANDON = f"{GROUP}/abandon"
 #: On an Instance: the one it was made to replace; the brake on replacements counts by it.
 REPLACES = f"{GROUP}/replaces"
+#: On an Infrastructure of a state file: somebody waits until it was looked at as it is now. Taken away by who reconciles, when it has.
+ASKED = f"{GROUP}/asked"
 #: Labels of groups and Instances.
 INFRASTRUCTURE_LABEL = f"{GROUP}/infrastructure"
 SERVICE_LABEL = f"{GROUP}/service"

@@ -89,18 +89,13 @@ async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: 
         if not names:
             click.echo(f"applied {len(applied)} objects; none is an Infrastructure, so there is nothing to wait for")
             return 0
-        verified, by = asyncio.create_task(_verified(desk, names)), desk.engine
+        waiting = asyncio.create_task(_waited(desk, names))
 
         def over() -> bool:
-            nonlocal verified, by
-            if desk.engine is not by:
-                # The process that was followed has ended: what it left has to be looked at too.
-                verified.cancel()
-                verified, by = asyncio.create_task(_verified(desk, names)), desk.engine
-            return verified.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
+            return waiting.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
 
         reached = await follow.until(desk, names, over, seconds=left, quiet=quiet)
-        verified.cancel()
+        waiting.cancel()
         return _outcome(desk, names, timeout, reached)
 
 
@@ -119,10 +114,11 @@ async def _finished(desk: Desktop, loaded: list[Obj], timeout: float | None, qui
     return await _gone(desk, uids, timeout, quiet)
 
 
-async def _verified(desk: Desktop, names: list[str]) -> None:
-    """Status that an earlier process left is no outcome: wait until this one has seen the machines itself."""
-    if desk.engine is not None:
-        await asyncio.gather(*(desk.engine.verified(name) for name in names))
+async def _waited(desk: Desktop, names: list[str]) -> None:
+    """Wait until each is Ready, or cannot become so."""
+    for name in names:
+        with contextlib.suppress(errors.Stalled):
+            await desk.ready(name)
     await desk.nudge()
 
 

@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from controller import errors
+from controller.api import meta
+from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.engine import metrics
@@ -226,17 +228,21 @@ class Engine:
     async def _fall_with_lists(self) -> None:
         raise await self.clouds.died.get()
 
-    async def verified(self, infrastructure: str) -> None:
+    async def verified(self, infrastructure: str, asked: str = "") -> None:
         """Wait until this process itself has seen the infrastructure's machines, and said what it saw.
 
-        Until then the status is what an earlier process left, and may be long untrue.
+        Until then the status is what an earlier process left, and may be long untrue. With `asked` all is seen too that was written
+        before somebody put that into the annotation (`meta.ASKED`).
         """
-        while not self._is_verified(infrastructure):
+        while not self._is_verified(infrastructure, asked):
             self._passed.clear()
             await self._passed.wait()
 
-    def _is_verified(self, infrastructure: str) -> bool:
+    def _is_verified(self, infrastructure: str, asked: str) -> bool:
         if not self.queue.idle or self._rolling_up:
+            return False
+        found = (each for each in self.objects.models("Infrastructure", Infrastructure) if each.metadata.name == infrastructure)
+        if asked and not any(each.metadata.annotations.get(meta.ASKED) == asked for each in found):
             return False
         for instance in self.objects.models("Instance", Instance):
             if instance.spec.infrastructure.name != infrastructure:

@@ -99,6 +99,22 @@ def test_while_run_reconciles_it_writes_and_follows(desk: Desk) -> None:
     assert len([each for each in desk.machines() if each["state"] == "running"]) == 5
 
 
+def test_while_run_reconciles_a_mended_template_is_judged_by_what_run_makes_of_it(desk: Desk) -> None:
+    """The status says still that the old one is invalid when the new one is written."""
+    only = infrastructure("chain", service("only"))
+    running = desk.start_run()
+    try:
+        file = desk.write("wrong.yaml", CLOUD + template(command="echo {{ nothing }}") + only)
+        assert "TemplateInvalid" in desk.refused(1, "up", "-f", file, *TIMEOUT)
+        assert up(desk, CLOUD + template() + only).splitlines()[-1] == "chain Ready."
+        assert "TemplateInvalid" in desk.refused(1, "up", "-f", file, *TIMEOUT)
+    finally:
+        running.terminate()
+        assert running.wait(COMMAND_SECONDS) == 0
+    (chain,) = desk.objects("infra")
+    assert chain["metadata"].get("annotations", {}) == {}
+
+
 def test_a_service_that_leaves_the_file_goes_against_the_edges_and_one_that_enters_comes(desk: Desk) -> None:
     db, app, web = service("db"), service("app", "db"), service("web", "app")
     up(desk, CLOUD + template() + infrastructure("chain", db, app, web))
