@@ -14,6 +14,7 @@ from controller.api.kinds import KINDS, Kind
 from controller.api.reasons import HELP, PHASES, Reason
 from controller.cli import main
 from controller.clouds import plugins
+from controller.reference import api, commands, fields, metrics, troubleshooting
 
 ROOT = Path(__file__).parents[3]
 CONTROLLER = ROOT / "controller"
@@ -48,9 +49,9 @@ def test_every_document_says_that_it_is_generated() -> None:
 
 def test_every_reason_is_explained_once() -> None:
     assert set(HELP) == set(Reason)
-    listed = [reason for _, members in reference.groups() for reason in members]
+    listed = [reason for _, members in troubleshooting.groups() for reason in members]
     assert sorted(listed) == sorted(Reason)
-    text = reference.troubleshooting()
+    text = troubleshooting.page()
     for reason, (meaning, way_out) in HELP.items():
         assert text.count(f"| **{reason.value}** | {meaning} | {way_out} |") == 1
 
@@ -62,30 +63,30 @@ def test_every_word_for_where_a_machine_stands_is_explained() -> None:
     words = {each.value for each in named if isinstance(each, ast.Constant) and each.value} | {"Pending", "Ending", "Deleting", "Stalled"}
     assert {"Missing", "Unhealthy", "Failed"} <= words
     assert words - {each.value for each in Reason} <= set(PHASES)
-    assert all(f"| **{word}** | {meaning} |" in reference.troubleshooting() for word, meaning in PHASES.items())
+    assert all(f"| **{word}** | {meaning} |" in troubleshooting.page() for word, meaning in PHASES.items())
 
 
 def test_every_reason_in_use_has_a_place() -> None:
-    assert {reason for reason in Reason if reference.where(reason)} == used("reconcilers", "engine")
+    assert {reason for reason in Reason if troubleshooting.where(reason)} == used("reconcilers", "engine")
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in MODULES])
 def test_no_reason_has_a_place_where_nobody_says_it(kind: str) -> None:
-    assert reference.CONDITIONS[kind] | reference.EVENTS[kind] <= used(*MODULES[kind])
+    assert troubleshooting.CONDITIONS[kind] | troubleshooting.EVENTS[kind] <= used(*MODULES[kind])
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.kind) for kind in KINDS])
 def test_every_field_is_described(kind: Kind) -> None:
-    found = reference.fields(crd.crds(plugins.installed())[f"{kind.plural}.yaml"], {})
+    found = fields.fields(crd.crds(plugins.installed())[f"{kind.plural}.yaml"], {})
     assert [each.path for each in found if not each.description.strip()] == []
     assert len(found) > 5
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.kind) for kind in KINDS])
 def test_every_field_rule_and_column_is_in_the_reference(kind: Kind) -> None:
-    text = reference.api(plugins.installed())
+    text = api.page(plugins.installed())
     document = crd.crds(plugins.installed())[f"{kind.plural}.yaml"]
-    for each in reference.fields(document, {}):
+    for each in fields.fields(document, {}):
         assert f"| `{each.path}` |" in text
         assert all(message in text for message, _ in each.rules)
     assert all(rule["message"] in text for rule in kind.rules)
@@ -101,13 +102,13 @@ def test_every_field_rule_and_column_is_in_the_reference(kind: Kind) -> None:
     ],
 )
 def test_defaults_of_templates_come_from_the_models(path: str, default: str) -> None:
-    section = reference.api(plugins.installed()).partition("## InstanceTemplate\n")[2].partition("## Infrastructure\n")[0]
+    section = api.page(plugins.installed()).partition("## InstanceTemplate\n")[2].partition("## Infrastructure\n")[0]
     (line,) = [line for line in section.splitlines() if line.startswith(f"| `{path}` |")]
     assert line.split(" | ")[2] == default
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:
-    text = reference.command_line()
+    text = commands.occopus()
     for name, command in main.cli.commands.items():
         section = text.partition(f"## occopus {name}\n")[2].partition("\n## ")[0]
         assert section
@@ -115,7 +116,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
 
 
 def test_every_metric_is_in_the_reference() -> None:
-    text = reference.metric_list()
+    text = metrics.page()
     assert "| `occopus_reconciles_total` | counter | `kind`, `result` |" in text
     assert "| `occopus_instances` | gauge | `phase` |" in text
     assert "| `occopus_leader` | gauge |" in text
