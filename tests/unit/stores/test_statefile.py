@@ -1,4 +1,4 @@
-"""A state file that is locked, read-only, newer, another program's, copied, moved, replaced, cut short or made anew."""
+"""A state file that is read-only, newer, another program's, copied, moved, replaced, cut short or made anew."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
@@ -16,42 +14,10 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from controller.ports import Changed, Key
 from controller.stores.sqlite import SqliteStore
 from tests.api import samples
-from tests.contract.stores import RULES, Clock, Watching, run
-
-_HOLDER = """
-import sys
-from controller.stores.rules import Rules
-from controller.stores.sqlite import SqliteStore
-store = SqliteStore.open(sys.argv[1], Rules([]), lock=True)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def _open(path: Path, *, lock: bool = True, moved: bool = False) -> SqliteStore:
-    return SqliteStore.open(path, RULES, lock=lock, moved=moved, now=Clock())
-
-
-def _made(path: Path) -> str:
-    """A state file with one Cloud in it, closed; returns its controller id."""
-
-    async def make() -> str:
-        store = _open(path)
-        await store.create(samples.cloud())
-        await store.close()
-        return store.controller_id
-
-    return run(make())
-
-
-def _unusable(path: Path, *words: str, lock: bool = True, moved: bool = False) -> None:
-    with pytest.raises(errors.StoreUnusable) as refusal:
-        _open(path, lock=lock, moved=moved)
-    for word in (str(path), *words):
-        assert word in str(refusal.value)
+from tests.contract.stores import RULES, Clock, run
+from tests.unit.stores.statefiles import made, move, names, open_store, unusable
 
 
 @contextmanager
@@ -67,15 +33,11 @@ def _other_user() -> Generator[None]:
         os.seteuid(0)
 
 
-async def _names(store: SqliteStore) -> list[str]:
-    return [each["metadata"]["name"] for each in await store.list("Cloud")]
-
-
 def test_a_new_file_is_the_owners_alone_with_its_directory(tmp_path: Path) -> None:
     path = tmp_path / "some" / "where" / "state.db"
 
     async def make() -> None:
-        store = _open(path)
+        store = open_store(path)
         await store.create(samples.cloud())
         for each in path.parent.iterdir():
             assert stat.S_IMODE(each.stat().st_mode) == 0o600, each
@@ -88,19 +50,19 @@ def test_a_new_file_is_the_owners_alone_with_its_directory(tmp_path: Path) -> No
 
 
 def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
-    _made(tmp_path / "state.db")
+    made(tmp_path / "state.db")
     (tmp_path / "state.db").chmod(0o644)
-    run(_open(tmp_path / "state.db").close())
+    run(open_store(tmp_path / "state.db").close())
     assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
 
 
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
-    first = _made(tmp_path / "state.db")
+    first = made(tmp_path / "state.db")
 
     async def reopen() -> None:
-        store = _open(tmp_path / "state.db")
+        store = open_store(tmp_path / "state.db")
         assert store.controller_id == first
-        assert await _names(store) == ["acme-north"]
+        assert await names(store) == ["acme-north"]
         assert store.frozen_reason == ""
         assert await store.holds()
         await store.close()
@@ -115,131 +77,12 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
 
 
 def test_two_files_have_two_controller_ids(tmp_path: Path) -> None:
-    assert _made(tmp_path / "a.db") != _made(tmp_path / "b.db")
+    assert made(tmp_path / "a.db") != made(tmp_path / "b.db")
 
 
 def test_without_the_lock_no_file_is_made(tmp_path: Path) -> None:
-    _unusable(tmp_path / "state.db", "occopus up", lock=False)
+    unusable(tmp_path / "state.db", "occopus up", lock=False)
     assert list(tmp_path.iterdir()) == []
-
-
-def _descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-# --- the lock -------------------------------------------------------------------------------------------------------
-def test_a_file_that_another_process_holds_names_that_process(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        _unusable(path, f"process {holder.pid}", "--state")
-        reader = _open(path, lock=False)
-        assert run(reader.holds()) is False
-        run(reader.close())
-        holder.kill()
-        holder.wait()
-    run(_open(path).close())  # the lock went with its process
-
-
-def test_a_file_that_this_process_holds_is_held(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    first = _open(path)
-    _unusable(path, f"process {os.getpid()}")
-    (tmp_path / "link.db").symlink_to(path)
-    _unusable(tmp_path / "link.db", f"process {os.getpid()}")
-    assert run(first.holds())
-    run(first.close())
-    run(_open(path).close())
-
-
-def test_who_opened_a_file_without_the_lock_takes_it_once_its_holder_has_ended(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        store = _open(path, lock=False)
-        assert not store.take_lock()
-        before = _descriptors()
-        assert not store.take_lock()
-        assert _descriptors() == before, "who looks for hours must not run out of them"
-        holder.kill()
-        holder.wait()
-    assert store.take_lock()
-    assert run(store.holds())
-    _unusable(path, f"process {os.getpid()}")
-    run(store.close())
-    run(_open(path).close())
-
-
-def test_of_one_process_too_one_store_alone_takes_the_lock(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    first = _open(path)
-    second, third = _open(path, lock=False), _open(path, lock=False)
-    assert not second.take_lock()
-    run(first.close())
-    assert second.take_lock()
-    assert not third.take_lock()
-    assert not run(third.holds())
-    run(second.close())
-    assert third.take_lock()
-    run(third.close())
-
-
-@pytest.mark.parametrize("moved", [False, True], ids=["as-it-is", "moved"])
-def test_who_takes_the_lock_later_can_say_that_a_file_was_moved(tmp_path: Path, moved: bool) -> None:
-    _made(tmp_path / "state.db")
-    path = _moved(tmp_path / "state.db")
-    store = _open(path, lock=False)
-    assert store.take_lock(moved=moved)
-    assert run(store.holds()) is moved
-    assert bool(store.frozen_reason) is not moved
-    run(store.close())
-
-
-def test_the_lock_of_a_file_that_was_replaced_is_not_taken(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    _made(path)
-    store = _open(path, lock=False)
-    path.rename(tmp_path / "elsewhere.db")
-    shutil.copy(tmp_path / "elsewhere.db", path)
-    with pytest.raises(errors.StoreUnusable):
-        store.take_lock()
-    run(store.close())
-
-
-def test_others_read_and_write_beside_the_holder_who_sees_it(tmp_path: Path) -> None:
-    async def both() -> None:
-        holder = _open(tmp_path / "state.db")
-        made = await holder.create(samples.group())
-        changes = Watching(holder)
-        await changes.next()
-        other = _open(tmp_path / "state.db", lock=False)
-        assert await other.holds() is False
-        key = Key("InstanceGroup", "default", "shop-web")
-        assert await other.get(key) == made
-        wanted = await other.patch(key, {"spec": {"paused": True}}, version=made["metadata"]["resourceVersion"])
-        assert await changes.next() == Changed(wanted)
-        assert await holder.get(key) == wanted
-        await other.close()
-        assert await holder.holds()
-        await changes.close()
-        await holder.close()
-
-    run(both())
-
-
-@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
-def test_who_holds_a_file_that_is_no_more_at_its_place_holds_nothing(tmp_path: Path, replaced: bool) -> None:
-    path = tmp_path / "state.db"
-    store = _open(path)
-    path.rename(tmp_path / "elsewhere.db")
-    if replaced:
-        shutil.copy(tmp_path / "elsewhere.db", path)
-    assert not run(store.holds())
-    (tmp_path / "elsewhere.db").rename(path)
-    assert run(store.holds())
-    run(store.close())
 
 
 # --- copied, moved --------------------------------------------------------------------------------------------------
@@ -247,31 +90,27 @@ def _copied(path: Path) -> Path:
     return Path(shutil.copy(path, path.with_name("copy.db")))
 
 
-def _moved(path: Path) -> Path:
-    return path.rename(path.with_name("moved.db"))
-
-
 def _put_back(path: Path) -> Path:
     """An older copy takes the file's place: its own inode, under the name."""
     return _copied(path).replace(path)
 
 
-@pytest.mark.parametrize("how", [_copied, _moved, _put_back], ids=["copied", "moved", "put-back"])
+@pytest.mark.parametrize("how", [_copied, move, _put_back], ids=["copied", "moved", "put-back"])
 def test_a_file_from_elsewhere_is_frozen_until_its_user_says_that_it_was_moved(tmp_path: Path, how: Callable[[Path], Path]) -> None:
-    identity = _made(tmp_path / "state.db")
+    identity = made(tmp_path / "state.db")
     path = how(tmp_path / "state.db")
 
     async def reopen() -> None:
         for _ in range(2):
-            frozen = _open(path)
+            frozen = open_store(path)
             assert not await frozen.holds()
             assert "--moved" in frozen.frozen_reason
             assert str(tmp_path / "state.db") in frozen.frozen_reason
-            assert await _names(frozen) == ["acme-north"]
+            assert await names(frozen) == ["acme-north"]
             assert frozen.controller_id == identity
             await frozen.close()
         for moved in (True, False):
-            store = _open(path, moved=moved)
+            store = open_store(path, moved=moved)
             assert await store.holds()
             assert store.frozen_reason == ""
             assert store.controller_id == identity
@@ -281,38 +120,38 @@ def test_a_file_from_elsewhere_is_frozen_until_its_user_says_that_it_was_moved(t
 
 
 def test_only_who_has_the_lock_can_say_that_a_file_was_moved(tmp_path: Path) -> None:
-    _made(tmp_path / "state.db")
-    path = _moved(tmp_path / "state.db")
-    reader = _open(path, lock=False, moved=True)
+    made(tmp_path / "state.db")
+    path = move(tmp_path / "state.db")
+    reader = open_store(path, lock=False, moved=True)
     assert reader.frozen_reason
     run(reader.close())
-    frozen = _open(path)
+    frozen = open_store(path)
     assert frozen.frozen_reason
     run(frozen.close())
 
 
 def test_a_file_is_at_home_by_whatever_name_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _made(tmp_path / "state.db")
+    made(tmp_path / "state.db")
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path / "link" / "state.db", Path("state.db")):
-        store = _open(path)
+        store = open_store(path)
         assert store.frozen_reason == ""
         run(store.close())
 
 
 # --- what cannot be used ----------------------------------------------------------------------------------------------
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    _unusable(tmp_path, "directory")
+    unusable(tmp_path, "directory")
 
 
 @pytest.mark.parametrize("lock", [True, False], ids=["locking", "reading"])
 def test_a_newer_format_names_both_formats(tmp_path: Path, lock: bool) -> None:
-    _made(tmp_path / "state.db")
+    made(tmp_path / "state.db")
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
         connection.execute("PRAGMA user_version=99")
     before = (tmp_path / "state.db").read_bytes()
-    _unusable(tmp_path / "state.db", "newer", "99", lock=lock)
+    unusable(tmp_path / "state.db", "newer", "99", lock=lock)
     assert (tmp_path / "state.db").read_bytes() == before
 
 
@@ -322,7 +161,7 @@ def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE theirs (a)")
     path.chmod(0o644)
     before = path.read_bytes()
-    _unusable(path, "another program")
+    unusable(path, "another program")
     assert path.read_bytes() == before
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [each.name for each in tmp_path.iterdir()] == ["state.db"]
@@ -335,33 +174,33 @@ def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
 def test_what_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes, lock: bool) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(content)
-    _unusable(path, lock=lock)
+    unusable(path, lock=lock)
     assert path.read_bytes() == content
 
 
 def test_a_file_that_was_cut_short_is_refused_at_every_length(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    _made(path)
+    made(path)
     whole = path.read_bytes()
     for size in (*range(0, len(whole), 4096), 16, 100, 4095, 4097, len(whole) - 1):
         path.write_bytes(whole[:size])
-        _unusable(path)
+        unusable(path)
     path.write_bytes(whole)
-    run(_open(path).close())
+    run(open_store(path).close())
 
 
 def test_a_file_with_overwritten_pages_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    _made(path)
+    made(path)
     whole = bytearray(path.read_bytes())
     whole[4096 : len(whole)] = b"\xaa" * (len(whole) - 4096)
     path.write_bytes(whole)
-    _unusable(path, "damaged")
+    unusable(path, "damaged")
 
 
 def test_a_log_without_its_file_is_not_taken_for_the_log_of_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "state.db-wal").write_bytes(b"a log")
-    _unusable(tmp_path / "state.db", "state.db-wal")
+    unusable(tmp_path / "state.db", "state.db-wal")
     assert [each.name for each in tmp_path.iterdir()] == ["state.db-wal"]
 
 
@@ -375,33 +214,33 @@ def others_directory() -> Generator[Path]:
 
 def test_a_file_that_may_only_be_read(others_directory: Path) -> None:
     path = others_directory / "state.db"
-    _made(path)
+    made(path)
     path.chmod(0o444)
     with _other_user():
-        _unusable(path, "permissions")
+        unusable(path, "permissions")
 
 
 def test_a_directory_that_may_only_be_read(others_directory: Path) -> None:
     path = others_directory / "state.db"
-    _made(path)
+    made(path)
     path.chmod(0o666)
     others_directory.chmod(0o555)
     with _other_user():
-        _unusable(path, "permissions")
-        _unusable(others_directory / "new.db", "permissions")
-        _unusable(others_directory / "sub" / "new.db", "permissions")
+        unusable(path, "permissions")
+        unusable(others_directory / "new.db", "permissions")
+        unusable(others_directory / "sub" / "new.db", "permissions")
     others_directory.chmod(0o755)
 
 
 def test_a_file_that_may_not_be_read_at_all(others_directory: Path) -> None:
     path = others_directory / "state.db"
-    _made(path)
+    made(path)
     with _other_user():
         if os.geteuid() != path.stat().st_uid:
-            _unusable(path, "permissions", lock=False)
+            unusable(path, "permissions", lock=False)
     others_directory.chmod(0o000)
     with _other_user():
-        _unusable(path, "permissions")
+        unusable(path, "permissions")
     others_directory.chmod(0o755)
 
 
