@@ -18,6 +18,7 @@ import click
 
 from controller import assembly, desktop, documents, errors, logs, view
 from controller.api import meta
+from controller.api.cloud import Cloud
 from controller.api.group import InstanceGroup
 from controller.api.reasons import HELP, Reason
 from controller.cli import follow, home
@@ -51,7 +52,7 @@ class DeleteOptions:
 async def up(file: StateFile, files: tuple[str, ...], timeout: float | None, quiet: bool) -> int:
     loaded = documents.load(files)
     logs.configure("text", "error")
-    return await _terminable(_up(file, loaded, timeout, quiet))
+    return await _terminable(_up(file, loaded, follow.Limit(timeout), quiet))
 
 
 async def _terminable(work: Coroutine[Any, Any, int]) -> int:
@@ -76,14 +77,11 @@ async def _terminable(work: Coroutine[Any, Any, int]) -> int:
     return TERMINATED
 
 
-async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: bool) -> int:
+async def _up(file: StateFile, loaded: list[Obj], limit: follow.Limit, quiet: bool) -> int:
     async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        if not await _finished(desk, loaded, timeout, quiet):
+        if not await _finished(desk, loaded, limit, quiet):
             return NOT_REACHED
-        left = None if timeout is None else timeout - (clock() - started)
         applied = await desk.apply(loaded)
         names = [key.name for key in applied if key.kind == "Infrastructure"]
         if not names:
@@ -94,12 +92,12 @@ async def _up(file: StateFile, loaded: list[Obj], timeout: float | None, quiet: 
         def over() -> bool:
             return waiting.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
 
-        reached = await follow.until(desk, names, over, seconds=left, quiet=quiet)
+        reached = await follow.until(desk, names, over, seconds=limit.left, quiet=quiet)
         waiting.cancel()
-        return _outcome(desk, names, timeout, reached)
+        return _outcome(desk, names, limit, reached)
 
 
-async def _finished(desk: Desktop, loaded: list[Obj], timeout: float | None, quiet: bool) -> bool:
+async def _finished(desk: Desktop, loaded: list[Obj], limit: follow.Limit, quiet: bool) -> bool:
     """Whether nothing of the documents is being deleted any more: an object takes no way back from that, and is made anew then."""
     await desk.check(loaded)
     going = desk.going(loaded)
@@ -111,7 +109,7 @@ async def _finished(desk: Desktop, loaded: list[Obj], timeout: float | None, qui
     # What ends it may need them as they are now: credentials that were mended, a Cloud that was lost.
     await desk.apply(each for each in loaded if each["kind"] in ("Secret", "Cloud") and desktop.key_of(each) not in going)
     uids = {key: seen["metadata"]["uid"] for key in going if (seen := desk.objects.get(key)) is not None}
-    return await _gone(desk, uids, timeout, quiet)
+    return await _gone(desk, uids, limit, quiet)
 
 
 async def _waited(desk: Desktop, names: list[str]) -> None:
@@ -122,7 +120,7 @@ async def _waited(desk: Desktop, names: list[str]) -> None:
     await desk.nudge()
 
 
-def _outcome(desk: Desktop, names: list[str], timeout: float | None, reached: bool) -> int:
+def _outcome(desk: Desktop, names: list[str], limit: follow.Limit, reached: bool) -> int:
     stalled = {name: why for name in names if (why := view.stalled(desk.objects, name))}
     for name, why in stalled.items():
         click.echo(f"error: {name} cannot be made as described: {why}", err=True)
@@ -131,9 +129,8 @@ def _outcome(desk: Desktop, names: list[str], timeout: float | None, reached: bo
         reasons = [f"{each.name}: {each.reason}: {each.message}" for each in row.services if not each.ready]
         going = [] if reasons else view.ending(desk.objects, row.name)
         reasons = reasons or going or [f"its machines could not be looked at: {why}" for why in view.clouds_not_ready(desk.objects)]
-        within = f" within {timeout:g} s" if timeout is not None else ""
         what = "is Ready, but what has to go was not gone" if going else "was not Ready"
-        click.echo(f"error: {row.name} {what}{within}: " + "; ".join(reasons), err=True)
+        click.echo(f"error: {row.name} {what}{limit}: " + "; ".join(reasons), err=True)
     if stalled or late:
         return NOT_REACHED
     _say_notes(desk, names)
@@ -237,27 +234,29 @@ async def delete(file: StateFile, options: DeleteOptions) -> int:
 
 
 async def _delete(file: StateFile, named: list[Key], options: DeleteOptions) -> int:
+    limit = follow.Limit(options.timeout)
     async with desktop.run(Settings(file.path, file.moved), join=True) as desk:
         _say_frozen(desk)
         if options.instance:
-            return await _delete_instance(desk, options.instance, options)
+            return await _delete_instance(desk, options.instance, limit, options)
         if named:
-            return await _delete_documents(desk, named, options)
+            return await _delete_documents(desk, named, limit, options.quiet)
         names = sorted(each["metadata"]["name"] for each in desk.objects.list("Infrastructure"))
         if options.infrastructure is not None:
             if options.infrastructure not in names:
                 raise errors.UsageError(_no_infrastructure(options.infrastructure, names))
             names = [options.infrastructure]
-        return await _delete_all(desk, [Key("Infrastructure", "default", name) for name in names], options)
+        return await _delete_all(desk, [Key("Infrastructure", "default", name) for name in names], limit, options.quiet)
 
 
-async def _delete_documents(desk: Desktop, named: list[Key], options: DeleteOptions) -> int:
+async def _delete_documents(desk: Desktop, named: list[Key], limit: follow.Limit, quiet: bool) -> int:
     """The infrastructures, and then what they were made from: their machines need the Clouds to end."""
     infrastructures = [key for key in named if key.kind == "Infrastructure"]
     rest = [key for key in named if key.kind != "Infrastructure"]
     _must_be_idle(desk, {key.name for key in infrastructures}, {key.name for key in rest if key.kind == "Cloud"})
-    code = await _delete_all(desk, infrastructures, options)
-    return code or await _delete_all(desk, rest, options)
+    _must_be_unnamed(desk, rest)
+    code = await _delete_all(desk, infrastructures, limit, quiet)
+    return code or await _delete_all(desk, rest, limit, quiet)
 
 
 def _must_be_idle(desk: Desktop, going: set[str], clouds: set[str]) -> None:
@@ -267,28 +266,36 @@ def _must_be_idle(desk: Desktop, going: set[str], clouds: set[str]) -> None:
             raise errors.UsageError(f"Cloud {cloud} has machines of infrastructure {user} too; delete that first")
 
 
-async def _delete_all(desk: Desktop, keys: list[Key], options: DeleteOptions) -> int:
+def _must_be_unnamed(desk: Desktop, going: list[Key]) -> None:
+    """A Secret stays as long as a Cloud that names it: nobody would see why it does not go."""
+    for each in desk.objects.models("Cloud", Cloud):
+        secret = Key("Secret", each.metadata.namespace, each.spec.secret_name())
+        if secret in going and Key("Cloud", each.metadata.namespace, each.metadata.name) not in going:
+            raise errors.UsageError(f"Cloud {each.metadata.name} names Secret {secret.name}; delete that with it")
+
+
+async def _delete_all(desk: Desktop, keys: list[Key], limit: follow.Limit, quiet: bool) -> int:
     found: dict[Key, str] = {}
     for key in keys:
         with contextlib.suppress(errors.ObjectNotFound):
             found[key] = await desk.delete(key)
-    if not await _gone(desk, found, options.timeout, options.quiet):
+    if not await _gone(desk, found, limit, quiet):
         return NOT_REACHED
     click.echo(f"{_listed(found) or 'nothing'} deleted")
     return 0
 
 
-async def _gone(desk: Desktop, uids: dict[Key, str], timeout: float | None, quiet: bool) -> bool:
+async def _gone(desk: Desktop, uids: dict[Key, str], limit: follow.Limit, quiet: bool) -> bool:
     """Wait until the objects with these UIDs are gone; says what is left where they are not in time."""
 
     def left() -> list[Key]:
         return [key for key, uid in uids.items() if (seen := desk.objects.get(key)) is not None and seen["metadata"]["uid"] == uid]
 
     names = [key.name for key in uids if key.kind == "Infrastructure"]
-    if await follow.until(desk, names, lambda: not left(), seconds=timeout, quiet=quiet):
+    if await follow.until(desk, names, lambda: not left(), seconds=limit.left, quiet=quiet):
         return True
     lines = [f"{key.kind} {key.name}" for key in left()] + [line for name in names for line in view.ending(desk.objects, name)]
-    click.echo(f"error: not gone within {timeout:g} s: {'; '.join(lines)}; the same command goes on where it was", err=True)
+    click.echo(f"error: not gone{limit}: {'; '.join(lines)}; the same command goes on where it was", err=True)
     return False
 
 
@@ -296,7 +303,7 @@ def _listed(keys: Iterable[Key]) -> str:
     return ", ".join(key.name if key.kind == "Infrastructure" else f"{key.kind} {key.name}" for key in keys)
 
 
-async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> int:
+async def _delete_instance(desk: Desktop, name: str, limit: follow.Limit, options: DeleteOptions) -> int:
     key = Key("Instance", "default", name)
     found = desk.find("Instance", name)
     if found is None:
@@ -312,7 +319,7 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
         gone = seen is None or seen["metadata"]["uid"] != found["metadata"]["uid"]
         return gone and (view.settled(desk.objects, infrastructure) or bool(view.stalled(desk.objects, infrastructure)))
 
-    reached = await follow.until(desk, [infrastructure], over, seconds=options.timeout, quiet=options.quiet)
+    reached = await follow.until(desk, [infrastructure], over, seconds=limit.left, quiet=options.quiet)
     after = _replicas(desk, found)
     if reached and (after < before or not view.stalled(desk.objects, infrastructure)):
         why = f": the count stays {after}, which services[].replicas or scaling.min sets" if options.scale_in else ""
@@ -321,7 +328,7 @@ async def _delete_instance(desk: Desktop, name: str, options: DeleteOptions) -> 
         return 0
     if reached:
         click.echo(f"{name} deleted")
-    return _outcome(desk, [infrastructure], options.timeout, reached)
+    return _outcome(desk, [infrastructure], limit, reached)
 
 
 def _replicas(desk: Desktop, instance: Obj) -> int:

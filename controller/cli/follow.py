@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 
@@ -16,6 +17,22 @@ from controller.cli.home import Home
 
 #: A terminal is redrawn at most so often.
 _FRAMES_PER_SECOND = 8
+
+
+class Limit:
+    """How long a command may take in all; without a number as long as it takes."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._started = time.monotonic()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds."""
+        return None if self._seconds is None else max(0.0, self._seconds - (time.monotonic() - self._started))
+
+    def __str__(self) -> str:
+        return "" if self._seconds is None else f" within {self._seconds:g} s"
 
 
 async def until(home: Home, names: list[str] | None, holds: Callable[[], bool], *, seconds: float | None, quiet: bool) -> bool:

@@ -30,3 +30,13 @@ def test_a_deletion_that_waits_for_credentials_is_finished_by_up_with_the_mended
         desk.occopus("delete", "--all", *TIMEOUT)
     assert world.live() == []
     assert world.duplicates() == []
+
+
+def test_a_secret_is_not_deleted_without_the_cloud_that_names_it(desk: Desk) -> None:
+    """It would wait for that without a word."""
+    text = on_ec2("http://127.0.0.1:9")
+    both, secret = desk.write("both.yaml", text), desk.write("secret.yaml", text.partition("---")[0])
+    desk.occopus("up", "-f", both, *TIMEOUT)
+    assert "Cloud aws names Secret aws; delete that with it" in desk.refused(2, "delete", "-f", secret)
+    assert "deleted" in desk.occopus("delete", "-f", both, *TIMEOUT)
+    assert desk.objects("secret") == []

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import cast
 
-from controller.cli import commands
+from controller.cli import commands, follow
 from controller.desktop import Desktop
 from controller.ports import Key
 from controller.stores.sqlite import SqliteStore
@@ -22,7 +22,7 @@ def test_what_was_made_anew_under_the_name_is_another_one(tmp_path: Path) -> Non
         desk = cast(Desktop, Looks(store, ((first,), (second,))))
         uids = {Key("Infrastructure", "default", "shop"): first["metadata"]["uid"]}
         try:
-            return await commands._gone(desk, uids, PATIENCE_SECONDS / 2, quiet=True)  # pyright: ignore[reportPrivateUsage]
+            return await commands._gone(desk, uids, follow.Limit(PATIENCE_SECONDS / 2), quiet=True)  # pyright: ignore[reportPrivateUsage]
         finally:
             await store.close()
 
