@@ -12,11 +12,14 @@ from tests.crash.seldom import SELDOM
 from tests.crash.sites import Site, Trace
 from tests.crash.test_crash import place
 
+_ANSWERED = "the answer to another process that waits: whoever reconciles next gives it (tests/unit/test_asking.py)"
 _COMMAND_READS = "the command reads"
 _ASKED = "what the user asks for by the command; after a crash it is asked for again, as each scenario's step is"
 _AT_THE_START = "before the engine starts; found or made by each start"
 #: What no scenario reaches, and why: a call in a function of a file below `controller/`.
 UNREACHED: dict[str, str] = {
+    "asking.py _answer store.get": _ANSWERED,
+    "asking.py _answer store.patch": _ANSWERED,
     "cli/cluster.py _check_update store.get": _COMMAND_READS,
     "cli/cluster.py _look store.list": _COMMAND_READS,
     "cli/commands.py _clamped store.get": _COMMAND_READS,

@@ -282,6 +282,7 @@ _ASKED = "what the user asks for by the command; after a kill it is asked for ag
 _OPERATORS = "the operator's; the state file has one from its beginning"
 #: What no story comes to, and why: a call in a function of a file below `controller/`.
 UNREACHED: dict[str, str] = {
+    "asking.py _answer store.patch": "the answer to another process that waits; no story has two",
     "desktop.py _put store.create": _ASKED,
     "desktop.py _put store.patch": _ASKED,
     "desktop.py change store.patch": _ASKED,
