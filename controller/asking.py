@@ -8,7 +8,7 @@ reconcile"), with the answer in status; here nobody reads it afterwards.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import uuid
 from collections.abc import AsyncIterator
 
@@ -18,15 +18,15 @@ from controller.engine.engine import Engine
 from controller.engine.objects import Objects
 from controller.ports import Key, Obj, Store
 
+log = logging.getLogger(__name__)
 
-def question() -> str:
-    """One that nobody has asked before."""
-    return uuid.uuid4().hex
+#: An answer that the store does not take is given again so much later.
+_AGAIN_SECONDS = 1.0
 
 
-def asking(question: str) -> Obj:
-    """The patch that asks."""
-    return {"metadata": {"annotations": {meta.ASKED: question}}}
+def question() -> Obj:
+    """The patch that asks, as nobody has asked before."""
+    return {"metadata": {"annotations": {meta.ASKED: uuid.uuid4().hex}}}
 
 
 def asked(objects: Objects, key: Key) -> str:
@@ -56,15 +56,24 @@ async def answer(engine: Engine, objects: Objects, changes: AsyncIterator[None],
 
 async def _answer(engine: Engine, store: Store, key: Key, question: str) -> None:
     await engine.verified(key.name, question)
-    with contextlib.suppress(errors.ObjectNotFound):
-        while _of(seen := await store.get(key)) == question:
-            with contextlib.suppress(errors.Conflict):
-                taken: Obj = {"metadata": {"annotations": {meta.ASKED: None}}}
+    taken: Obj = {"metadata": {"annotations": {meta.ASKED: None}}}
+    while True:
+        try:
+            seen = await store.get(key)
+            if _of(seen) == question:
                 await store.patch(key, taken, version=seen["metadata"]["resourceVersion"])
+            return
+        except errors.Conflict:
+            continue
+        except errors.ObjectNotFound:
+            return
+        except errors.StoreError as error:
+            log.warning("What was asked of %s cannot be answered yet, and is tried again: %s", key, error)
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _of(obj: Obj) -> str:
     return obj["metadata"].get("annotations", {}).get(meta.ASKED, "")
 
 
-__all__ = ["answer", "asked", "asking", "question"]
+__all__ = ["answer", "asked", "question"]

@@ -144,15 +144,14 @@ class Desktop:
         Status alone may be what an earlier process left, or of an earlier description. Raises Stalled where waiting would lead to nothing.
         """
         key = Key("Infrastructure", self.namespace, name)
-        question = asking.question()
         if self.engine is None:
             with contextlib.suppress(errors.ObjectNotFound):
-                self._take(await self.change(key, asking.asking(question)))
+                self._take(await self.change(key, asking.question()))
         async for _ in self.changes():
             if self.engine is not None:
                 await self.engine.verified(name)
-            elif asking.asked(self.objects, key) == question:
-                continue
+            elif asking.asked(self.objects, key):
+                continue  # another's later question is as good: what answers that answers this one
             if view.settled(self.objects, name):
                 return
             if why := view.stalled(self.objects, name):

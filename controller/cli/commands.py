@@ -90,7 +90,10 @@ async def _up(file: StateFile, loaded: list[Obj], limit: follow.Limit, quiet: bo
         waiting = asyncio.create_task(_waited(desk, names))
 
         def over() -> bool:
-            return waiting.done() and all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
+            if not waiting.done():
+                return False
+            waiting.result()  # raises what it died of
+            return all(view.settled(desk.objects, name) or view.stalled(desk.objects, name) for name in names)
 
         reached = await follow.until(desk, names, over, seconds=limit.left, quiet=quiet)
         waiting.cancel()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from controller import asking, desktop
+import pytest
+
+from controller import asking, desktop, errors
 from controller.api import meta
 from controller.desktop import Desktop, Settings
 from controller.engine.engine import Engine
@@ -62,7 +64,7 @@ async def _until(opened: Desktop, holds: Callable[[], bool]) -> None:
 
 
 async def _ask(opened: Desktop, key: Key, question: str) -> None:
-    await opened.change(key, asking.asking(question))
+    await opened.change(key, {"metadata": {"annotations": {meta.ASKED: question}}})
     await _until(opened, lambda: asking.asked(opened.objects, key) == question)
 
 
@@ -105,6 +107,25 @@ def test_a_later_question_is_not_answered_by_the_look_for_an_earlier_one(tmp_pat
         assert asking.asked(opened.objects, SHOP) == "two"
         engine.looked("shop", "two").set()
         await _until(opened, lambda: meta.ASKED not in str(opened.objects.get(SHOP)))
+
+    _play(tmp_path, main)
+
+
+def test_an_answer_that_the_store_does_not_take_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(opened: Desktop, engine: _Looks) -> None:
+        patch, refusals = opened.store.patch, [errors.Unavailable("the disk is full"), errors.Conflict("read again")]
+
+        async def refused(*arguments: Any, **named: Any) -> Obj:
+            if refusals:
+                raise refusals.pop(0)
+            return await patch(*arguments, **named)
+
+        await _ask(opened, SHOP, "one")
+        monkeypatch.setattr(opened.store, "patch", refused)
+        monkeypatch.setattr("controller.asking._AGAIN_SECONDS", 0.0)
+        engine.looked("shop", "one").set()
+        await _until(opened, lambda: asking.asked(opened.objects, SHOP) == "")
+        assert refusals == []
 
     _play(tmp_path, main)
 

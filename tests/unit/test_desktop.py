@@ -140,6 +140,18 @@ def test_another_process_is_believed_once_it_has_looked(tmp_path: Path, ready: b
     _ready(tmp_path, play)
 
 
+def test_what_answers_a_later_question_answers_this_one(tmp_path: Path) -> None:
+    async def play(opened: Desktop, waiting: asyncio.Task[None]) -> None:
+        await _say(opened, ready=True)
+        await opened.change(key(SHOP), asking.question())
+        await _rest()
+        assert not waiting.done()
+        await _answer(opened)
+        await waiting
+
+    _ready(tmp_path, play)
+
+
 def test_who_has_taken_over_looks_before_it_believes_what_was_left(tmp_path: Path) -> None:
     async def play(opened: Desktop, waiting: asyncio.Task[None]) -> None:
         await _say(opened, ready=False)
