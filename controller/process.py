@@ -68,7 +68,7 @@ def options(flags: dict[str, Any], default_state: Path) -> Options:
     """The flags of `python -m controller`, checked. Raises UsageError."""
     return Options(
         kubeconfig=flags["kubeconfig"],
-        namespaces=tuple(flags["namespaces"]),
+        namespaces=tuple(dict.fromkeys(flags["namespaces"])),
         own_namespace=flags["own_namespace"] or "",
         lease=flags["lease"],
         controller_id=controller_id.check(flags["controller_id"]) if flags["controller_id"] else "",

@@ -1,4 +1,4 @@
-"""`python -m controller` when a part of it dies: it ends at once, whatever hangs in a thread."""
+"""`python -m controller`: what its flags say, and that it ends at once when a part of it dies, whatever hangs in a thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from controller import __main__ as command
 from controller import process
 
 _DIES = """
@@ -27,3 +28,8 @@ def test_a_part_that_dies_ends_the_process_though_a_call_hangs(tmp_path: Path) -
     assert done.returncode == process.DIED, done.stderr
     assert "a defect of ours" in done.stderr
     assert not pid_file.exists()
+
+
+def test_a_namespace_that_is_named_twice_is_served_once(tmp_path: Path) -> None:
+    with command.cli.make_context("controller", ["--namespaces", "one", "--namespaces", "two", "--namespaces", "one"]) as context:
+        assert process.options(context.params, tmp_path).namespaces == ("one", "two")
