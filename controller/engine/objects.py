@@ -197,15 +197,12 @@ class Objects:
 
         Fields that the model does not know stay: a newer version may have written them.
         """
-        return await self._write_status(key, type(status), dump(status))
-
-    async def _write_status(self, key: Key, model: type[BaseModel], wanted: Obj) -> bool:
-        seen = self._seen(key)
+        seen, wanted = self._seen(key), dump(status)
         trouble = self._troubles.get(key)
         if trouble is not None:
             wanted = _troubled(wanted, trouble, seen)
-        ours = {field.alias or name for name, field in model.model_fields.items()}
-        patch = merge.difference({name: value for name, value in seen.get("status", {}).items() if name in ours}, wanted)
+        # What the model understands of it: what else a newer version has put there, however deep, is no difference.
+        patch = merge.difference(dump(type(status).model_validate(seen.get("status", {}))), wanted)
         if not patch:
             return False
         self.writes += 1

@@ -12,10 +12,12 @@ import pytest
 from controller import errors
 from controller.api import meta
 from controller.api.cloud import AccountStatus, Cloud, CloudStatus
+from controller.api.instance import Instance
 from controller.engine.objects import Objects, owner_reference
 from controller.ports import Changed, Gone, Key, Obj, Snapshot
 from controller.stores.rules import Rules
 from controller.stores.sqlite import SqliteStore
+from tests.api import samples
 from tests.simulated.cloud import plugin
 from tests.simulated.world import World
 
@@ -201,6 +203,22 @@ def test_status_fields_that_a_newer_version_wrote_stay() -> None:
     objects.take(Changed(obj))
     asyncio.run(objects.write_status(KEY, CloudStatus(observed_generation=2)))
     assert store.patches == [{"status": {"observedGeneration": 2, "machines": None}}], "the difference and no more"
+
+
+def test_a_field_that_a_newer_version_put_into_a_launch_is_no_reason_to_write() -> None:
+    """The API refuses every change of a recorded launch."""
+    launch = {"digest": "sha256:1", "time": "2026-01-01T00:00:00Z", "newer": "x"}
+    key = Key("Instance", "default", "shop-app-0")
+    obj: Obj = samples.instance() | {"status": {"observedGeneration": 1, "launch": launch, "conditions": []}}
+    obj["metadata"] = {"name": key.name, "namespace": "default", "uid": "u1", "resourceVersion": "1"}
+    store = Recorded(obj)
+    objects = Objects(store)  # pyright: ignore[reportArgumentType] -- only patch is called
+    objects.take(Changed(obj))
+    known = objects.model(key, Instance)
+    assert known is not None
+    assert not asyncio.run(objects.write_status(key, known.status))
+    assert asyncio.run(objects.write_status(key, known.status.model_copy(update={"phase": "Ready"})))
+    assert store.patches == [{"status": {"phase": "Ready"}}]
 
 
 def test_a_conflict_reads_again_and_says_so(tmp_path: Path) -> None:
