@@ -57,6 +57,8 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
             yield from _group(objects, old, new, obj)
         case "Infrastructure" if new is None or old is None or _own(old) != _own(new):
             yield from _all(objects, namespace, "Infrastructure")
+            if new is None or old is None:
+                yield from _groups_of(objects, obj)
         case "Cloud" if old is None or new is None or _ready(old) != _ready(new) or _own(old) != _own(new):
             yield from _all(objects, namespace, "Infrastructure", "InstanceGroup", "Instance")
         case "InstanceTemplate":
@@ -68,6 +70,13 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
 
 
 _RECONCILED = frozenset({"Cloud", "Infrastructure", "InstanceGroup", "Instance"})
+
+
+def _groups_of(objects: Lookup, infrastructure: Obj) -> Iterator[Wake]:
+    """Groups whose Infrastructure comes or goes (`--cascade=orphan`): without it they make nothing."""
+    for each in objects.list("InstanceGroup"):
+        if _namespace(each) == _namespace(infrastructure) and each["spec"]["infrastructure"]["name"] == infrastructure["metadata"]["name"]:
+            yield Wake(Key("InstanceGroup", _namespace(each), each["metadata"]["name"]), How.SOON)
 
 
 def _labelled(instance: Obj, namespace: str) -> Iterator[Wake]:

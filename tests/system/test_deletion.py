@@ -223,6 +223,40 @@ def test_what_depends_on_one_that_comes_back_grows_after_it(tmp_path: Path) -> N
     play(tmp_path, main)
 
 
+@pytest.mark.parametrize("change", ["unpaused", "fewer", "none"])
+def test_what_depends_on_one_that_comes_back_follows_all_that_makes_nothing(tmp_path: Path, change: str) -> None:
+    """What it depends on cannot go, so that it does not come back for hours."""
+
+    async def main(rig: Rig) -> None:
+        db, app = service("db"), service("app", scaling={"min": 2, "max": 5})
+        others = (cloud(), cloud("other", "a2"), template("db", on="other"), template("app"))
+        await rig.up(*others, infrastructure(db, service("app", "db", scaling={"min": 2, "max": 5})))
+        fault = rig.world.fail("delete", errors.Transient("no answer"), times=float("inf"))
+        await rig.make(infrastructure(app))
+        await rig.wait(lambda: "deletionTimestamp" in rig.obj("InstanceGroup", "shop-db")["metadata"])
+        if change == "unpaused":
+            await rig.make(infrastructure(app, paused=True))
+            await rig.until("InstanceGroup", "shop-app", "Paused", seconds=30)
+        scaling = {"unpaused": {"min": 2, "max": 5}, "fewer": {"min": 0, "max": 1}, "none": {"min": 3, "max": 5}}[change]
+        await rig.make(infrastructure(db, service("app", "db", scaling=scaling), paused=False))
+        await rig.let_pass(60)
+        group = rig.obj("InstanceGroup", "shop-app")
+        assert group["spec"].get("dependsOn", []) == []
+        assert not group["spec"].get("paused", False)
+        if change == "unpaused":
+            rig.world.kill(rig.live("app")[0].id)
+            await rig.wait(lambda: len(rig.made("app")) == 3, 60)
+        elif change == "fewer":
+            await rig.wait(lambda: rig.instances("app")[-1]["metadata"].get("deletionTimestamp"), 30)
+        await rig.let_pass(60)
+        assert len(rig.made("app")) == (3 if change == "unpaused" else 2), "no more than there were, before what they depend on"
+        rig.world.clear(fault)
+        await rig.wait(rig.ready, 600)
+        assert len(rig.live("app")) == {"unpaused": 2, "fewer": 1, "none": 3}[change]
+
+    play(tmp_path, main, steady())
+
+
 def test_a_deletion_waits_for_a_cloud_that_fails_and_says_so(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(2))

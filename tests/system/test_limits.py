@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.engine import prober
-from tests.system.documents import alone, chain, cloud, infrastructure, service, template
+from tests.system.documents import alone, chain, cloud, infrastructure, many, service, template
 from tests.system.rig import Rig, ids, play, steady
 
 
@@ -138,6 +138,39 @@ def test_paused_changes_nothing_and_unpaused_goes_on(tmp_path: Path) -> None:
         await rig.wait(lambda: rig.ready() and len(rig.live()) == 5, 200)
 
     play(tmp_path, main)
+
+
+def test_paused_holds_for_a_description_that_is_wrong_too(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(2))
+        await rig.make(infrastructure(service("app", scaling={"min": 2}), service("web")))
+        await rig.until("Infrastructure", "shop", "TemplateNotFound", "Stalled", seconds=30)
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": True}})
+        await rig.until("InstanceGroup", "shop-app", "Paused", seconds=10)
+        rig.world.stop(rig.live()[0].id)
+        await rig.unchanged(200)
+        await rig.patch("Infrastructure", "shop", {"spec": {"paused": False}})
+        await rig.wait(lambda: len(rig.made()) == 3, 60)
+        assert rig.why("Infrastructure", "shop") == "TemplateNotFound"
+        await rig.wait(lambda: rig.why("InstanceGroup", "shop-app") == "Ready", 120)
+
+    play(tmp_path, main, steady())
+
+
+def test_beside_more_machines_than_are_allowed_none_that_may_run_is_taken_away(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*many(10))
+        await rig.patch("Cloud", "sim", {"spec": {"maxInstances": 3}})
+        await rig.let_pass(60)
+        for each in rig.live()[:5]:
+            rig.world.make_unhealthy(each.id)
+        await rig.until("InstanceGroup", "shop-app", "LimitReached", seconds=120)
+        assert "maxInstances" in rig.said("InstanceGroup", "shop-app")[2]
+        await rig.unchanged(1800)
+        await rig.patch("Cloud", "sim", {"spec": {"maxInstances": 20}})
+        await rig.wait(lambda: rig.ready() and len(rig.made()) == 15, 1800)
+
+    play(tmp_path, main, steady())
 
 
 def test_paused_while_it_comes_up_launches_no_more(tmp_path: Path) -> None:

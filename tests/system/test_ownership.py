@@ -7,7 +7,7 @@ from pathlib import Path
 from controller import errors
 from controller.ports import Key
 from tests.system.documents import alone, chain, cloud, infrastructure, service, template
-from tests.system.rig import Rig, ids, play
+from tests.system.rig import Rig, ids, play, steady
 
 FINALIZER = "occopus.io/controller"
 INF = float("inf")
@@ -81,6 +81,28 @@ def test_a_cloud_made_anew_for_another_account_leaves_the_machines_of_the_first(
         await rig.unchanged(120)
 
     assert len(play(tmp_path, main).made()) == 2
+
+
+def test_a_group_that_was_left_without_its_infrastructure_keeps_what_may_run_until_it_is_back(tmp_path: Path) -> None:
+    """As `kubectl delete infrastructure --cascade=orphan` leaves it: nothing could be launched in a machine's place."""
+
+    async def main(rig: Rig) -> None:
+        described = (cloud(), template("app"), infrastructure(service("app", scaling={"min": 5}), id="shop-7"))
+        await rig.up(*described)
+        machines = ids(rig.live())
+        await rig.patch("InstanceGroup", "shop-app", {"metadata": {"ownerReferences": None}})
+        await _force_away(rig, "Infrastructure", "shop")
+        await rig.let_pass(30)
+        for each in rig.live()[:3]:
+            rig.world.make_unhealthy(each.id)
+        rig.world.stop(rig.live()[3].id)
+        await rig.until("InstanceGroup", "shop-app", "OwnerMissing", seconds=120)
+        await rig.unchanged(1800)
+        assert ids(rig.live()) == machines
+        await rig.make(described[-1])
+        await rig.wait(lambda: rig.ready() and len(rig.made()) == 9, 1800)
+
+    play(tmp_path, main, steady())
 
 
 def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 
 from controller import errors
+from controller.api.group import InstanceGroup
+from controller.engine.engine import Engine
 from controller.ports import Key, Obj
+from controller.reconcilers.instancegroup import gather as gathering
+from controller.reconcilers.instancegroup import reconcile
+from controller.reconcilers.instancegroup.makings import Makings
+from controller.reconcilers.instancegroup.observed import Observed, failed
 from tests.bench.counting import CountingStore
 from tests.system.documents import PLAIN, alone, cloud, config, infrastructure, service, template
-from tests.system.rig import Rig, ids, play
+from tests.system.rig import Rig, ids, play, steady
 
 SCALE_IN = {"metadata": {"annotations": {"occopus.io/scale-in": "true"}}}
 
@@ -226,3 +232,28 @@ def test_a_number_that_is_taken_back_ends_no_more_machines(tmp_path: Path) -> No
         assert len(before - ids(rig.live())) == 3
 
     play(tmp_path, main)
+
+
+def test_a_replacement_that_was_overtaken_by_a_change_of_the_number_costs_no_back_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overtaken: list[float] = []
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(2))
+        rig.world.kill(rig.live()[0].id)
+
+        async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Makings | None]:
+            observed, made = await gathering.gather(engine, group)
+            if not overtaken and any(failed(each) is not None for each in observed.instances):
+                overtaken.append(rig.clock())
+                await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 3}})
+                await engine.objects.refresh(Key("InstanceGroup", "default", "shop-app"))
+            return observed, made
+
+        monkeypatch.setattr(reconcile, "gather", gather)
+        await rig.wait(lambda: len(rig.made()) == 4, 120)
+        # A second replacement in a row would wait for ten seconds.
+        assert rig.clock() - overtaken[0] < 5
+
+    play(tmp_path, main, steady())

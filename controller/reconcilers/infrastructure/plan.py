@@ -12,6 +12,7 @@ from controller.api.meta import Variable
 from controller.api.reasons import Reason
 from controller.reconcilers import graph
 from controller.reconcilers.graph import Problem, TemplateFacts
+from controller.reconcilers.instancegroup.observed import wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def plan(o: Observed) -> Plan:
         return Plan((AddFinalizer(),))
     problems = (*_taken(o), *graph.problems(o.infrastructure.spec, o.templates, o.clouds))
     if problems:
-        return Plan(problems=problems)
+        return Plan(_paused(o), problems=problems)
     if o.orphans:
         return Plan(tuple(AdoptGroup(each.metadata.name) for each in o.orphans))
     return _steady(o)
@@ -107,11 +108,7 @@ def recorded_edges(groups: tuple[InstanceGroup, ...]) -> graph.Edges:
 
 def _steady(o: Observed) -> Plan:
     if o.infrastructure.spec.paused:
-        return Plan(
-            tuple(
-                UpdateGroup(each.metadata.name, each.spec.model_copy(update={"paused": True})) for each in o.groups if not each.spec.paused
-            )
-        )
+        return Plan(_paused(o))
     have = {each.spec.service: each for each in o.groups}
     going = {each.spec.service for each in o.groups if each.metadata.deleting}
     actions: list[Action] = []
@@ -130,6 +127,13 @@ def _steady(o: Observed) -> Plan:
     services = {service.name for service in o.infrastructure.spec.services}
     removals, waits = _remove(tuple(each for each in o.groups if each.spec.service not in services), o.groups)
     return Plan((*actions, *removals), waits=waits, unseen=unseen)
+
+
+def _paused(o: Observed) -> tuple[Action, ...]:
+    """Let the groups be paused, or not, as the description is: nothing else of it is needed for that."""
+    paused = o.infrastructure.spec.paused
+    differ = (each for each in o.groups if each.spec.paused != paused)
+    return tuple(UpdateGroup(each.metadata.name, each.spec.model_copy(update={"paused": paused})) for each in differ)
 
 
 def _unseen(o: Observed, service: Service) -> str:
@@ -153,8 +157,13 @@ def _changed(o: Observed, service: Service, group: InstanceGroup, going: set[str
     spec = _spec(o, service, group.spec.replicas if service.replicas is None else service.replicas)
     later = going - {each.service for each in group.spec.depends_on}
     edges = tuple(each for each in spec.depends_on if each.service not in later)
-    # Without the edge nothing would be made after it: all else is changed with it.
-    return spec if edges == spec.depends_on else group.spec.model_copy(update={"depends_on": edges})
+    if edges == spec.depends_on:
+        return spec
+    # Without the edge nothing would be made after it: what is made, and more than there is, is changed with it.
+    kept = group.spec.model_copy(update={"depends_on": edges, "paused": spec.paused})
+    fewer = kept.model_copy(update={"replicas": spec.replicas, "fixed_replicas": spec.fixed_replicas, "scaling": spec.scaling})
+    number, now = (wanted(group.model_copy(update={"spec": each})) for each in (fewer, kept))
+    return fewer if number < now else kept
 
 
 def _spec(o: Observed, service: Service, replicas: int) -> InstanceGroupSpec:

@@ -25,7 +25,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
     instances = tuple(each for each in found if each is not None)
     dependencies = makings.dependencies(engine, group)
     made, hold, name, told = await makings.makings(engine, group, instances)
-    hold = _strange(engine, group) or hold
+    hold = _ownerless(engine, group) or _strange(engine, group) or hold
     observed = Observed(
         group=group,
         instances=instances,
@@ -48,6 +48,14 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         another=made is not None and made.implementation.name not in refusals.avoided(engine, group),
     )
     return observed, made
+
+
+def _ownerless(engine: Engine, group: InstanceGroup) -> Hold | None:
+    """Without its Infrastructure nothing is launched for the group: then nothing that may run is taken from it either."""
+    key = Key("Infrastructure", group.metadata.namespace, group.spec.infrastructure.name)
+    if engine.objects.get(key) is not None:
+        return None
+    return Hold(Reason.OWNER_MISSING, f"there is no Infrastructure {key.name}: its machines are left alone, and none is made")
 
 
 def _strange(engine: Engine, group: InstanceGroup) -> Hold | None:

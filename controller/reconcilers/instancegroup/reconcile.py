@@ -38,6 +38,9 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     await creation.adopt(engine, group)
     observed, made = await gather(engine, group)
     todo = plan(observed)
+    if todo.actions:
+        # The brake on replacements is written before they are made: not for those that will not be.
+        _must_be_as_planned(engine, key, group)
     wanted = status.report(observed, todo)
     if await engine.objects.write_status(key, wanted):
         await _tell(engine, key, group, todo)

@@ -71,6 +71,8 @@ def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> R
     if last is not None and due > o.now:
         waits = Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {said}; replaced after a back-off")
         return Replacing(held=waits, again=due, brake=last.model_copy(update={"due": due}))
+    if held is None and o.room < 0:
+        held = Hold(Reason.LIMIT_REACHED, f"{broken[0].metadata.name}: {said}; there are more machines than Cloud.spec.maxInstances allows")
     # What may still run is not destroyed while nothing can be made in its place.
     room = 0 if held is not None else _room(o)
     if o.narrow:

@@ -159,8 +159,11 @@ def test_what_its_user_changes_wakes_it_in_the_users_lane(value: Obj, change: di
         pytest.param(
             obj("Infrastructure", "shop"),
             None,
-            {"Infrastructure shop": How.SOON, "Infrastructure other": How.SOON},
-            id="Infrastructure gone",
+            {
+                **{f"Infrastructure {name}": How.SOON for name in ("shop", "other")},
+                **{f"InstanceGroup shop-{name}": How.SOON for name in ("db", "app", "web")},
+            },
+            id="Infrastructure gone: its groups make nothing more",
         ),
         pytest.param(ready(obj("Cloud", "sim")), ready(obj("Cloud", "sim"), machines=3), {}, id="Cloud counts its machines"),
     ],
