@@ -47,6 +47,11 @@ class CloudStatus(Status):
     controller_id: str | None = Field(
         default=None, description="The controller's id, in the tag occopus.io/controller of each of its machines.", max_length=63
     )
+    secrets: tuple[str, ...] = Field(
+        default=(),
+        description="Secrets that carry the controller's finalizer for this Cloud: without them its machines could not be ended.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     machines: int | None = Field(default=None, description="How many machines of this controller the account has.", ge=0)
     conditions: tuple[Condition, ...] = conditions_field("Ready, Stalled")
 

@@ -293,7 +293,7 @@ UNREACHED: dict[str, str] = {
 } | dict.fromkeys(
     (
         "engine/sweep.py _end driver.delete",
-        "reconcilers/cloud/reconcile.py _release objects.guard",
+        "reconcilers/cloud/reconcile.py _free objects.guard",
         "reconcilers/cloud/reconcile.py _release objects.set_finalizer",
         "reconcilers/infrastructure/reconcile.py _act objects.write",
         "reconcilers/infrastructure/reconcile.py _update objects.write",

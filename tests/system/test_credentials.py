@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from controller import errors
+from controller.ports import Key, Obj
 from tests.simulated.harness import CONTROLLER
 from tests.system.documents import Document, alone, cloud, secret
 from tests.system.rig import Rig, ids, play, steady
@@ -173,6 +178,134 @@ def test_a_secret_that_a_cloud_names_keeps_our_finalizer_while_it_is_needed(tmp_
         await rig.let_pass(1)
         assert await rig.store.list("Secret") == []
         assert rig.world.live() == []
+
+    play(tmp_path, main)
+
+
+async def _gone(rig: Rig, name: str) -> bool:
+    return all(each["metadata"]["name"] != name for each in await rig.store.list("Secret"))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["its own", "another Cloud's too"])
+def test_a_secret_that_is_named_no_more_is_let_go(tmp_path: Path, shared: bool) -> None:
+    """Keys are changed by another Secret, as kustomize's hashed names do."""
+
+    async def main(rig: Rig) -> None:
+        both = (cloud(secret="old"), cloud("other", secret="old")) if shared else (cloud(secret="old"),)
+        await rig.make(secret("old", password="right"), secret("new", password="right"), *both)
+        for each in both:
+            await rig.until("Cloud", each["metadata"]["name"], "Ready")
+        await rig.delete("Secret", "old")
+        await rig.let_pass(30)
+        assert await _finalizers(rig, "Secret", "old") == [FINALIZER]
+        await rig.make(cloud(secret="new"))
+        await rig.let_pass(30)
+        assert await _finalizers(rig, "Secret", "new") == [FINALIZER]
+        assert await _gone(rig, "old") == (not shared)
+        assert rig.said("Cloud", "sim")[0] == "True"
+        for each in both:
+            await rig.delete("Cloud", each["metadata"]["name"])
+        await rig.wait(lambda: rig.find("Cloud", "sim") is None and rig.find("Cloud", "other") is None, 60)
+        await rig.let_pass(5)
+        assert await _finalizers(rig, "Secret", "new") == []
+        assert await _gone(rig, "old")
+
+    play(tmp_path, main)
+
+
+def test_a_secret_that_is_changed_for_another_in_the_moment_of_its_finalizer_is_let_go(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        patch, once = rig.store.patch, [1]
+
+        async def overtaken(key: Key, body: Obj, **more: Any) -> Obj:
+            done = await patch(key, body, **more)
+            if key == Key("Secret", "default", "old") and once:
+                once.clear()
+                await rig.make(cloud(secret="new"))
+                raise errors.Unavailable("the answer was lost")
+            return done
+
+        rig.engine.objects.store.patch = overtaken  # type: ignore[method-assign]
+        await rig.make(*(secret(each, password="right") for each in ("first", "old", "new")), cloud(secret="first"))
+        await rig.until("Cloud", "sim", "Ready")
+        await rig.make(cloud(secret="old"))
+        await rig.wait(lambda: not once, 30)
+        await rig.let_pass(30)
+        assert await _finalizers(rig, "Secret", "new") == [FINALIZER]
+        assert await _finalizers(rig, "Secret", "first") == []
+        assert await _finalizers(rig, "Secret", "old") == []
+
+    play(tmp_path, main)
+
+
+def test_a_secret_of_two_clouds_that_go_at_once_goes_with_them(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(secret("keys", password="right"), cloud("one", secret="keys"), cloud("two", secret="keys"))
+        for name in ("one", "two"):
+            await rig.until("Cloud", name, "Ready")
+        set_finalizer = rig.engine.objects.set_finalizer
+
+        async def later(key: Key, finalizer: str, *, wanted: bool) -> None:
+            await asyncio.sleep(1.0)
+            await set_finalizer(key, finalizer, wanted=wanted)
+
+        rig.engine.objects.set_finalizer = later  # type: ignore[method-assign]
+        await rig.delete("Cloud", "one")
+        await rig.delete("Cloud", "two")
+        await rig.wait(lambda: rig.find("Cloud", "one") is None and rig.find("Cloud", "two") is None, 30)
+        await rig.let_pass(5)
+        assert await _finalizers(rig, "Secret", "keys") == []
+
+    play(tmp_path, main)
+
+
+def test_a_secret_goes_though_an_answer_is_lost_while_its_cloud_does(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.make(secret("keys", password="right"), cloud(secret="keys"))
+        await rig.until("Cloud", "sim", "Ready")
+        patch, lost = rig.store.patch, [1]
+
+        async def once(key: Key, body: Obj, **more: Any) -> Obj:
+            if key.kind == "Secret" and lost:
+                lost.clear()
+                raise errors.Unavailable("no answer")
+            return await patch(key, body, **more)
+
+        rig.engine.objects.store.patch = once  # type: ignore[method-assign]
+        await rig.delete("Cloud", "sim")
+        await rig.wait(lambda: rig.find("Cloud", "sim") is None, 60)
+        assert not lost
+        assert await _finalizers(rig, "Secret", "keys") == []
+
+    play(tmp_path, main)
+
+
+def test_a_cloud_made_again_at_once_is_asked_at_once(tmp_path: Path) -> None:
+    """The next one of its name is there before anybody has missed the first."""
+
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud())
+        await rig.until("Cloud", "sim", "Ready")
+        await rig.let_pass(30)
+        objects = rig.engine.objects
+        set_finalizer = objects.set_finalizer
+
+        async def and_made_again(key: Key, finalizer: str, *, wanted: bool) -> None:
+            await set_finalizer(key, finalizer, wanted=wanted)
+            if not wanted:
+                objects.set_finalizer = set_finalizer  # type: ignore[method-assign]
+                await rig.make(cloud())
+                await rig.wait(lambda: rig.find("Cloud", "sim") is not None, 5)
+
+        objects.set_finalizer = and_made_again  # type: ignore[method-assign]
+        first = rig.obj("Cloud", "sim")["metadata"]["uid"]
+
+        def another() -> bool:
+            found = rig.find("Cloud", "sim")
+            return found is not None and found["metadata"]["uid"] != first
+
+        await rig.delete("Cloud", "sim")
+        await rig.wait(lambda: another() and rig.said("Cloud", "sim")[0] == "True", 15)
 
     play(tmp_path, main)
 

@@ -71,18 +71,25 @@ class GuardSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class FreeSecret:
+    """Take our finalizer off a Secret that the Cloud names no more, if no other one does."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class AskIdentity:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let the Cloud go, if a live list shows no Instance of it; its Secret too, if no other Cloud names it."""
+    """Let the Cloud go, if a live list shows no Instance of it; its Secrets first, those that no other Cloud names."""
 
-    secret: str
+    secrets: tuple[str, ...]
 
 
-Action = AddFinalizer | GuardSecret | AskIdentity | Release
+Action = AddFinalizer | GuardSecret | FreeSecret | AskIdentity | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,8 @@ def plan(o: Observed) -> Plan:
     """The acts that are due, and whether the account can be used."""
     recorded = o.cloud.status.account
     if o.cloud.metadata.deleting and not o.users:
-        return Plan((Release(o.secret),), False, Reason.TERMINATING, "no Instance is left", recorded)
+        secrets = tuple(sorted({*o.cloud.status.secrets, o.secret} - {""}))
+        return Plan((Release(secrets),), False, Reason.TERMINATING, "no Instance is left", recorded)
     if not o.cloud.metadata.deleting and meta.FINALIZER not in o.cloud.metadata.finalizers:
         return Plan((AddFinalizer(),), False, Reason.RECONCILING, "its finalizer is set first", recorded)
     kind, _ = o.cloud.spec.arm()
@@ -111,25 +119,26 @@ def plan(o: Observed) -> Plan:
         # Its list would be an honest empty one: all machines would be made again, and the old ones left running.
         message = f"its machines have the controller id {o.cloud.status.controller_id}; this controller has {o.controller_id}"
         return Plan((), False, Reason.CONTROLLER_CHANGED, message, recorded)
+    freed = tuple(FreeSecret(each) for each in o.cloud.status.secrets if each != o.secret)
     if o.secret_problem:
-        return Plan((), False, Reason.SECRET_NOT_FOUND, o.secret_problem, recorded, o.now + CONTACT_AGAIN)
+        return Plan(freed, False, Reason.SECRET_NOT_FOUND, o.secret_problem, recorded, o.now + CONTACT_AGAIN)
     guard = () if o.guarded or not o.secret else (GuardSecret(o.secret),)
-    return _contacted(o, guard)
+    return _contacted(o, (*freed, *guard))
 
 
-def _contacted(o: Observed, guard: tuple[Action, ...]) -> Plan:
+def _contacted(o: Observed, secrets: tuple[Action, ...]) -> Plan:
     contact, recorded = o.contact, _recorded(o)
     if contact is None or contact.with_config != o.config:
-        return Plan((*guard, AskIdentity()), False, Reason.RECONCILING, "the account is being asked who it is", recorded)
+        return Plan((*secrets, AskIdentity()), False, Reason.RECONCILING, "the account is being asked who it is", recorded)
     if contact.account is None:
         reason = contact.reason or Reason.CLOUD_UNREACHABLE
         due = contact.at + CONTACT_AGAIN
-        actions = (*guard, AskIdentity()) if o.now >= due else guard
+        actions = (*secrets, AskIdentity()) if o.now >= due else secrets
         return Plan(actions, False, reason, contact.message, recorded, due)
     account = account_status(contact.account)
     in_doubt = contact.doubted or bool(o.trouble) or recorded not in (None, account)
     due = contact.at + (CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
-    actions = (*guard, AskIdentity()) if o.now >= due else guard
+    actions = (*secrets, AskIdentity()) if o.now >= due else secrets
     due = min(due, o.now + SECRET_EVERY) if o.secret else due
     if recorded is not None and recorded != account:
         message = f"the credentials answer for {_account(account)}; recorded is {_account(recorded)}"

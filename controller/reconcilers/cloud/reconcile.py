@@ -16,7 +16,7 @@ from controller.engine.clouds import cloud_key
 from controller.engine.engine import Engine
 from controller.ports import Account, CloudConfig, CloudDriver, Key
 from controller.reconcilers.cloud import status
-from controller.reconcilers.cloud.plan import AddFinalizer, AskIdentity, Contact, GuardSecret, Observed, Plan, Release, plan
+from controller.reconcilers.cloud.plan import AddFinalizer, AskIdentity, Contact, FreeSecret, GuardSecret, Observed, Plan, Release, plan
 
 _REASONS: dict[type[errors.CloudError], Reason] = {
     errors.Denied: Reason.DENIED,
@@ -60,11 +60,14 @@ async def _look(engine: Engine, key: Key, cloud: Cloud) -> float | None:
             case AddFinalizer():
                 await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=True)
             case GuardSecret(name):
+                await _note(engine, key, name)
                 await engine.objects.guard(Key("Secret", key.namespace, name), meta.FINALIZER, wanted=True)
+            case FreeSecret(name):
+                await _free(engine, key, (name,))
             case AskIdentity():
                 await _ask(engine, key, observed, secret.texts)
-            case Release(name):
-                return await _release(engine, key, name)
+            case Release(secrets):
+                return await _release(engine, key, secrets)
     if any(isinstance(each, AskIdentity) for each in todo.actions):
         return 0.0  # the answer is looked at by a pass of its own
     # The account is recorded before anything can be made on it.
@@ -188,14 +191,32 @@ def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
         engine.clouds.bind(key, engine.plugins[kind], driver, contact.account)
 
 
-async def _release(engine: Engine, key: Key, secret: str) -> float | None:
-    """Let the Cloud go once a live list shows no Instance of it; then its Secret, if no other Cloud names it."""
+async def _note(engine: Engine, key: Key, secret: str) -> None:
+    """Record that the Secret carries our finalizer before it does: nobody else would know of it."""
+    cloud = engine.objects.model(key, Cloud)
+    if cloud is not None:
+        secrets = tuple(sorted({*cloud.status.secrets, secret}))
+        await engine.objects.write_status(key, cloud.status.model_copy(update={"secrets": secrets}))
+
+
+async def _free(engine: Engine, key: Key, secrets: tuple[str, ...]) -> None:
+    """Take our finalizer off Secrets that no other Cloud names."""
+    others = [each for each in engine.objects.models("Cloud", Cloud) if each.metadata.namespace == key.namespace]
+    needed = {each.spec.secret_name() for each in others if each.metadata.name != key.name}
+    for name in secrets:
+        if name not in needed:
+            await engine.objects.guard(Key("Secret", key.namespace, name), meta.FINALIZER, wanted=False)
+
+
+async def _release(engine: Engine, key: Key, secrets: tuple[str, ...]) -> float | None:
+    """Let the Cloud go once a live list shows no Instance of it; its Secrets first, for afterwards nobody would know of them."""
     live = await engine.objects.store.list("Instance", key.namespace)
     if any(each["spec"]["implementation"]["cloudRef"]["name"] == key.name for each in live):
         return 1.0
+    await _free(engine, key, secrets)
     await engine.objects.set_finalizer(key, meta.FINALIZER, wanted=False)
-    engine.clouds.unbind(key)
-    others = engine.objects.models("Cloud", Cloud)
-    if secret and not any(each.spec.secret_name() == secret for each in others if each.metadata.namespace == key.namespace):
-        await engine.objects.guard(Key("Secret", key.namespace, secret), meta.FINALIZER, wanted=False)
+    # What answered for this one is no answer for the next one of its name.
+    engine.clouds.forget(key)
+    # Of two that go at once each has seen the other.
+    await _free(engine, key, secrets)
     return None

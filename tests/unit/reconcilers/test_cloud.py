@@ -21,6 +21,7 @@ from controller.reconcilers.cloud.plan import (
     AddFinalizer,
     AskIdentity,
     Contact,
+    FreeSecret,
     GuardSecret,
     Observed,
     Release,
@@ -82,25 +83,58 @@ def denied(reason: Reason = Reason.DENIED, at: timedelta = timedelta(0)) -> Cont
         pytest.param(observed(controller_id="mine", cloud=made_by("other")), (), False, Reason.CONTROLLER_CHANGED, id="another controller"),
         pytest.param(observed(trouble="no list"), (), False, Reason.CLOUD_UNREACHABLE, id="no usable list"),
         pytest.param(observed(machines=None), (), False, Reason.RECONCILING, id="not listed yet"),
-        pytest.param(observed(cloud=cloud(deleting=True)), (Release(""),), False, Reason.TERMINATING, id="deleted, nobody's"),
+        pytest.param(observed(cloud=cloud(deleting=True)), (Release(()),), False, Reason.TERMINATING, id="deleted, nobody's"),
         pytest.param(
             observed(cloud=cloud(deleting=True), users=1), (), True, Reason.READY, id="deleted and still in use: it must end them"
         ),
         pytest.param(
             observed(cloud=cloud(deleting=True, finalizers=())),
-            (Release(""),),
+            (Release(()),),
             False,
             Reason.TERMINATING,
             id="deleted without our finalizer",
         ),
         pytest.param(
-            observed(cloud=cloud(deleting=True), installed=False), (Release(""),), False, Reason.TERMINATING, id="deleted, no driver"
+            observed(cloud=cloud(deleting=True), installed=False), (Release(()),), False, Reason.TERMINATING, id="deleted, no driver"
         ),
     ],
 )
 def test_plan(o: Observed, actions: tuple[Action, ...], ready: bool, reason: Reason) -> None:
     todo = plan(o)
     assert (todo.actions, todo.ready, todo.reason) == (actions, ready, reason)
+
+
+def naming(*secrets: str) -> Cloud:
+    """A Cloud for which these carry the finalizer."""
+    return cloud().model_copy(update={"status": CloudStatus(account=RECORDED, secrets=secrets)})
+
+
+@pytest.mark.parametrize(
+    ("o", "actions", "secrets"),
+    [
+        pytest.param(
+            observed(cloud=naming("old"), secret="new", guarded=False), (FreeSecret("old"), GuardSecret("new")), ("new",), id="another"
+        ),
+        pytest.param(observed(cloud=naming("new", "old"), secret="new"), (FreeSecret("old"),), ("new",), id="another, which has it"),
+        pytest.param(observed(cloud=naming("old"), secret="new", secret_problem="none"), (FreeSecret("old"),), (), id="another, not there"),
+        pytest.param(observed(cloud=naming("old")), (FreeSecret("old"),), (), id="none any more"),
+        pytest.param(observed(cloud=naming(), secret="new"), (), ("new",), id="guarded by an earlier version"),
+        pytest.param(observed(cloud=naming("new"), secret="new"), (), ("new",), id="as it was"),
+        pytest.param(
+            observed(cloud=cloud(finalizers=()), secret="new", guarded=False), (AddFinalizer(),), (), id="not before the Cloud's own"
+        ),
+        pytest.param(observed(cloud=naming("new", "old"), secret="new", installed=False), (), ("new", "old"), id="nothing is done"),
+    ],
+)
+def test_a_secret_that_is_named_no_more_is_freed(o: Observed, actions: tuple[Action, ...], secrets: tuple[str, ...]) -> None:
+    todo = plan(o)
+    assert todo.actions == actions
+    assert status.report(o, todo).secrets == secrets
+
+
+def test_the_secrets_of_a_cloud_go_with_it() -> None:
+    going = naming("old", "new").model_copy(update={"metadata": cloud(deleting=True).metadata})
+    assert plan(observed(cloud=going, secret="new")).actions == (Release(("new", "old")),)
 
 
 @pytest.mark.parametrize(
