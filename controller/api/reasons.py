@@ -203,7 +203,7 @@ HELP: dict[Reason, tuple[str, str]] = {
     Reason.THROTTLED: ("The cloud asks for fewer calls; they are slowed down.", "Wait."),
     Reason.DENIED: (
         "The cloud refuses the credentials, or they lack a permission.",
-        "Correct the Secret or the rights of the account; it recovers by itself.",
+        "Correct the Secret or the rights of the account, or change in the InstanceTemplate what is not allowed; it recovers by itself.",
     ),
     Reason.CLOUD_INVALID: (
         "The cloud cannot make a machine of this implementation.",
@@ -240,7 +240,7 @@ HELP: dict[Reason, tuple[str, str]] = {
         "Make it smaller: let the machine fetch what is large.",
     ),
     Reason.INPUTS_TOO_LARGE: ("What the template reads is over 16 KiB.", "Read single addresses instead of whole lists."),
-    Reason.SECRET_NOT_FOUND: ("A Secret, or a key in it, does not exist.", "Create it; the launch goes on by itself."),
+    Reason.SECRET_NOT_FOUND: ("A Secret, or a key in it, does not exist.", "Create it, or correct its name; the launch goes on by itself."),
     Reason.CONFIG_MAP_NOT_FOUND: ("A ConfigMap, or a key in it, does not exist.", "Create it; planning goes on by itself."),
     Reason.NAME_TAKEN: (
         "A group of this name belongs to another Infrastructure, or was left by one.",
@@ -257,8 +257,8 @@ HELP: dict[Reason, tuple[str, str]] = {
         "Report it with what the controller's log says of it; it is tried again with back-off.",
     ),
     Reason.REVISION_CHANGED: (
-        "The template has changed; running machines are of an older revision.",
-        "Delete Instances one by one to have them made anew.",
+        "The template has changed. Running machines are of an older revision; what was not launched yet is made anew.",
+        "Delete the Instances that run one by one to have them made anew.",
     ),
     Reason.INPUT_CHANGED: (
         "What running machines were told has changed since, for example an address.",

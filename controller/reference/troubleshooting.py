@@ -60,6 +60,7 @@ EVENTS: dict[str, frozenset[Reason]] = {
             Reason.SCALED_IN,
             Reason.SCALE_IN_REFUSED,
             Reason.BATCH_BROKEN,
+            Reason.REVISION_CHANGED,
             Reason.REJECTED,
             Reason.FORBIDDEN,
             Reason.DEFECT,

@@ -17,7 +17,7 @@ NEVER = datetime.max.replace(tzinfo=NOW.tzinfo)
 BOOT, WARM_UP, TERMINATING = seconds(15), seconds(5), seconds(8)
 SETTLE = seconds(120)
 #: What becomes of the next calls; "lost" was done and "transient" was not, and both have no answer.
-Outcome = Literal["ok", "lost", "transient", "capacity", "quota", "invalid"]
+Outcome = Literal["ok", "lost", "transient", "denied", "capacity", "quota", "invalid"]
 
 
 @dataclass(slots=True)

@@ -86,6 +86,7 @@ class Fleet:
         self.lives: dict[str, Life] = {}
         self.calls: list[Call] = []
         self.faults = Faults()
+        self.revision = 1
         self.process = 0
         self.made = 0
         self.listed: datetime | None = None
@@ -205,13 +206,16 @@ class Fleet:
 
     def _deliver(self, call: Call) -> None:
         refused = REFUSALS.get(call.outcome) if call.identity.batch_id not in self.cloud.tokens else None
-        machine = self.cloud.create(call.identity, self.now) if call.outcome != "transient" and refused is None else None
+        undone = call.outcome in ("transient", "denied") or refused is not None
+        machine = None if undone else self.cloud.create(call.identity, self.now)
         life = self.lives.get(call.name)
         if life is None or call.process != self.process or life.identity != call.identity:
             return
         tries, unanswered = life.attempt.tries + 1, life.attempt.unanswered
         if call.outcome in ("lost", "transient"):
             life.attempt = Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, "no answer", at=self.now, tries=tries, unanswered=True)
+        elif call.outcome == "denied":
+            life.attempt = Attempt(Sent.UNKNOWN, Reason.DENIED, "not allowed", at=self.now, tries=tries, unanswered=unanswered)
         elif refused is not None:
             sent = Sent.DOUBTFUL if unanswered else Sent.REFUSED
             life.attempt = Attempt(sent, refused, "refused", at=self.now, tries=tries, unanswered=unanswered)
@@ -229,7 +233,8 @@ class Fleet:
             now=self.now,
             hold=hold,
             dependencies=(group_observed.Dependency("db", self.faults.available, "" if self.faults.available else "0 of 1"),),
-            revision="shop-app-1",
+            revision=f"shop-app-{self.revision}",
+            launched=frozenset(each.identity.batch_id for each in self.sights.values()),
             in_doubt=self.faults.trouble,
         )
 
@@ -284,7 +289,7 @@ class Fleet:
         annotations = {meta.REPLACES: replaces} if replaces else {}
         made = build.instance(
             index,
-            spec={"batch": Batch(id=f"batch-{self.made}", index=0, size=1)},
+            spec={"batch": Batch(id=f"batch-{self.made}", index=0, size=1), "revision": f"shop-app-{self.revision}"},
             uid=f"uid-{self.made}",
             annotations=annotations,
             creation_timestamp=self.now,

@@ -111,10 +111,26 @@ class Oracles:
             assert not deletes
         if o.in_doubt and not o.group.metadata.deleting:
             assert not deletes, "nothing is destroyed while the list is in doubt"
+        self._outdated(fleet, o, before, deletes)
         self._scaling(before, deletes)
         self._scale_in(before, todo)
         self._replacing(o, before, deletes)
         self._brake(fleet, before, deletes, made)
+
+    def _outdated(self, fleet: Fleet, o: group_observed.Observed, before: Mapping[str, Instance], deletes: list[group_plan.Delete]) -> None:
+        """A newer revision takes the place of what was never launched, and of what is denied: neither has a machine that is known."""
+        older = {name for name, each in before.items() if each.spec.revision != o.revision and not each.metadata.deleting}
+        unlaunched = {name for name in older if before[name].status.launch is None}
+        gone = {each.name: each.reason for each in deletes}
+        for name, reason in gone.items():
+            if reason is Reason.REVISION_CHANGED:
+                assert name in unlaunched
+                assert not fleet.cloud.live(fleet.now, fleet.lives[name].identity), "it had a machine"
+            if reason is Reason.DENIED:
+                assert name in older - unlaunched
+                said = condition(before[name].status.conditions, "Launched")
+                assert said is not None
+                assert (said.status, said.reason) == ("False", "Denied")
 
     def _scaling(self, before: Mapping[str, Instance], deletes: list[group_plan.Delete]) -> None:
         """What goes is no better than what stays: those not Ready first, then the youngest."""

@@ -82,6 +82,16 @@ def _no_answer(fleet: Fleet, number: int) -> None:
         fleet.faults.outcomes.append("transient")
 
 
+def _revise(fleet: Fleet, number: int) -> None:
+    """The template is changed, or changed back."""
+    fleet.revision = 1 + number % 3
+
+
+def _denied(fleet: Fleet, number: int) -> None:
+    for _ in range(1 + number % 5):
+        fleet.faults.outcomes.append("denied")
+
+
 #: What can happen, by name. The number chooses whom it happens to, or how much.
 EVENTS: dict[str, Event] = {
     "second": lambda fleet, number: fleet.step(1.0),
@@ -98,6 +108,8 @@ EVENTS: dict[str, Event] = {
     "refuse invalid": lambda fleet, number: fleet.faults.outcomes.append("invalid"),
     "lose the reply": lambda fleet, number: fleet.faults.outcomes.append("lost"),
     "no answer": _no_answer,
+    "deny": _denied,
+    "revise": _revise,
     "never healthy": _never_healthy,
     "slow calls": _slow,
     "list in doubt": _trouble,

@@ -81,6 +81,18 @@ def _scale(number: int) -> Deed:
     return deed
 
 
+def _revise(number: int) -> Deed:
+    """A template is changed: what is not known to have a machine may be made anew."""
+
+    async def deed(rig: Rig, asked: Asked) -> None:
+        asked.taken["app"] += sum(1 for each in rig.instances("app") if "machine" not in each.get("status", {}))
+        key = Key("InstanceTemplate", "default", "app")
+        text = (await rig.store.get(key))["spec"]["context"]["cloudInit"]["template"]
+        await rig.patch("InstanceTemplate", "app", {"spec": {"context": {"cloudInit": {"template": f"{text}# {number}\n"}}}})
+
+    return deed
+
+
 def _fail(action: str, error: errors.CloudError, times: int, after: bool) -> Deed:
     async def deed(rig: Rig, asked: Asked) -> None:
         rig.world.fail(action, error, times=times, after=after)
@@ -169,7 +181,7 @@ FULL = st.builds(
     _fail, st.just("create"), st.sampled_from((errors.NoCapacity("full"), errors.QuotaExceeded("no more"))), WHICH, st.just(False)
 )
 DEEDS = st.one_of(
-    *(st.builds(each, WHICH) for each in (_kill, _spoil, _power_off, _delete)),
+    *(st.builds(each, WHICH) for each in (_kill, _spoil, _power_off, _delete, _revise)),
     st.builds(_scale, st.integers(0, 7)),
     *(LOST, REFUSED, FULL),
     st.builds(_short_list, st.sampled_from((0.0, 0.5, 0.8)), st.integers(1, 3)),

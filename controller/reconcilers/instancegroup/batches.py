@@ -1,11 +1,11 @@
-"""How alike machines are put together to be made by one call, and which such batches have to be planned again. Pure.
+"""How alike machines are put together to be made by one call, and which batches have to be planned again. Pure.
 
 The group's plan asks; a batch is launched by its first member (`reconcilers/instance`), which is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from controller.api.instance import Instance
 from controller.api.meta import condition
@@ -28,11 +28,46 @@ def to_plan_again(instances: Sequence[Instance], launched: Set[str], room: int) 
     `launched` are the batches of which any machine is listed, whatever status says; `room` is how many more machines the Cloud may
     have. The first member of a batch comes before the others: once it goes, nobody launches them.
     """
+    found = _unlisted((each for each in instances if each.spec.batch.size > 1), launched)
+    return tuple(named for batch in found for named in _again(batch, room))
+
+
+def outdated(instances: Sequence[Instance], launched: Set[str], revision: str) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
+    """Instances of whole batches that have no machine and are of another revision than the newest: those never launched, those denied.
+
+    The first member of a batch comes before the others. An Instance without a revision was claimed, and stays with all of its batch.
+    """
+    older = [each for each in instances if each.spec.revision != revision and each.status.machine is None]
+    if not older:
+        return (), ()
+    ids = {each.spec.batch.id for each in older}
+    batches = [
+        batch
+        for batch in _unlisted((each for each in instances if each.spec.batch.id in ids), launched)
+        if all(each.spec.revision not in ("", revision) and each.status.machine is None for each in batch)
+    ]
+    unlaunched = [batch for batch in batches if all(each.status.launch is None for each in batch)]
+    denied = [batch for batch in batches if any(each.status.launch is not None and _is_denied(each) for each in batch)]
+    return _staying(unlaunched), _staying(denied)
+
+
+def _unlisted(instances: Iterable[Instance], launched: Set[str]) -> list[list[Instance]]:
+    """The batches of which no machine is listed, each in the order of its members."""
     found: dict[str, list[Instance]] = {}
     for each in sorted(instances, key=lambda each: each.spec.batch.index):
-        if each.spec.batch.size > 1 and each.spec.batch.id not in launched:
+        if each.spec.batch.id not in launched:
             found.setdefault(each.spec.batch.id, []).append(each)
-    return tuple(named for batch in found.values() for named in _again(batch, room))
+    return list(found.values())
+
+
+def _staying(batches: Sequence[Sequence[Instance]]) -> tuple[Instance, ...]:
+    return tuple(each for batch in batches for each in batch if not each.metadata.deleting)
+
+
+def _is_denied(instance: Instance) -> bool:
+    """Whether the cloud's newest answer to its launch is that it is not allowed."""
+    said = condition(instance.status.conditions, "Launched")
+    return said is not None and said.status == "False" and said.reason == Reason.DENIED.value
 
 
 def _again(batch: Sequence[Instance], room: int) -> Iterator[tuple[str, str]]:
@@ -52,4 +87,4 @@ def _waits_for_room(instance: Instance) -> bool:
     return said is not None and said.reason == Reason.LIMIT_REACHED.value
 
 
-__all__ = ["sizes", "to_plan_again"]
+__all__ = ["outdated", "sizes", "to_plan_again"]

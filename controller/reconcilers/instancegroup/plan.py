@@ -103,11 +103,17 @@ def plan(o: Observed) -> Plan:
 
 # --- the parts of a step --------------------------------------------------------------------------------------------
 def _steady(o: Observed) -> Plan:
+    held = _held(o)
+    outdated = () if o.in_doubt else _outdated(o)
+    if outdated and held is None:
+        # No failure, and no machine that the brake would keep; what a denied launch may have made is looked for while it ends.
+        hold = Hold(Reason.SCALING, "the template has changed, and what has no machine yet is planned again")
+        return Plan(outdated, wanted(o.group), hold, o.group.status.replacement)
     live = tuple(each for each in o.instances if not each.metadata.deleting)
     want = wanted(o.group)
     surplus = _surplus(o, live, want)
     going = {each.metadata.name for each in surplus}
-    failing = replacing(o, tuple(each for each in live if each.metadata.name not in going), _held(o))
+    failing = replacing(o, tuple(each for each in live if each.metadata.name not in going), held)
     deficit = want - (len(live) - len(surplus) - len(failing.now))
     gone = {each.metadata.name for each in (*surplus, *failing.now)}
     creating, hold = _creating(o, deficit, failing.now, tuple(each for each in live if each.metadata.name not in gone))
@@ -116,8 +122,17 @@ def _steady(o: Observed) -> Plan:
         *(Delete(each.metadata.name, *why(each)) for each in failing.now),
         *creating,
     ]
-    progress = hold or failing.held or _progress(o, live, deficit, bool(surplus))
+    progress = hold or failing.held or (held if outdated else None) or _progress(o, live, deficit, bool(surplus))
     return Plan(tuple(actions), want, progress, failing.brake or o.group.status.replacement, failing.again)
+
+
+def _outdated(o: Observed) -> tuple[Delete, ...]:
+    """Instances of an older revision that have no machine: the newest takes their place."""
+    unlaunched, denied = batches.outdated(o.instances, o.launched, o.revision)
+    return (
+        *(Delete(each.metadata.name, Reason.REVISION_CHANGED, "the template has changed before its launch") for each in unlaunched),
+        *(Delete(each.metadata.name, Reason.DENIED, "its launch is denied, and the template has changed since") for each in denied),
+    )
 
 
 def _surplus(o: Observed, live: tuple[Instance, ...], want: int) -> tuple[Instance, ...]:

@@ -87,7 +87,7 @@ async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -
         case Claim(unclaimed):
             await creation.claim(engine, group, unclaimed)
         case Delete(name, reason, message):
-            if reason not in (Reason.SCALING, Reason.DELETED, Reason.BATCH_BROKEN):
+            if reason not in (Reason.SCALING, Reason.DELETED, *_UNLAUNCHED):
                 metrics.replacements.labels(reason.value).inc()
             await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
             await _delete(engine, Key("Instance", key.namespace, name), reason)
@@ -99,25 +99,36 @@ async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -
             raise ValueError("released by reconcile")
 
 
+#: On these grounds an Instance goes whose batch was never launched.
+_UNLAUNCHED = frozenset({Reason.BATCH_BROKEN, Reason.REVISION_CHANGED})
+#: These may hold no longer when the Instance is to go.
+_PASSING = (FAILED - ENDED) | {Reason.DENIED}
+
+
 async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
-    """Delete an Instance; one of a broken batch only if that is not launched meanwhile, of a deleted group only as it was seen: it may
-    have been taken from the group (`--cascade=orphan`), which a watch shows later; one that failed, only while it fails so. Raises
-    Conflict."""
-    unlaunched, failing = reason is Reason.BATCH_BROKEN, reason in FAILED and reason not in ENDED
-    while (instance := engine.objects.model(key, Instance)) is not None and not (failing and failed(instance) is not reason):
+    """Delete an Instance; one whose batch was not launched only if it is not meanwhile, of a deleted group only as it was seen: it may
+    have been taken from the group (`--cascade=orphan`), which a watch shows later; one that failed, or is denied, only while that is so.
+    Raises Conflict."""
+    unlaunched, passing = reason in _UNLAUNCHED, reason in _PASSING
+    while (instance := engine.objects.model(key, Instance)) is not None and not (passing and _is_over(instance, reason)):
         batch = instance.spec.batch
-        first = engine.clouds.instance(Identity(batch.id, 0))
+        first = key if batch.index == 0 else engine.clouds.instance(Identity(batch.id, 0))
         if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
             raise errors.Conflict(f"{first} was launched meanwhile")
-        as_seen = (unlaunched and batch.index == 0) or reason is Reason.DELETED or failing
+        as_seen = (unlaunched and batch.index == 0) or reason is Reason.DELETED or passing
         try:
             await engine.objects.delete(key, as_seen=as_seen)
         except errors.Conflict:
-            if not failing:
+            if not passing:
                 raise
             await engine.objects.refresh(key)
             continue
         return
+
+
+def _is_over(instance: Instance, reason: Reason) -> bool:
+    """Whether the ground on which it was to go has passed."""
+    return instance.status.machine is not None if reason is Reason.DENIED else failed(instance) is not reason
 
 
 def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,43 @@ ALL = {"shop-app-0", "shop-app-1", "shop-app-2"}
 )
 def test_what_is_planned_again(instances: tuple[Instance, ...], seen: frozenset[str], room: int, again: set[str]) -> None:
     assert {name for name, _ in batches.to_plan_again(instances, seen, room)} == again
+
+
+def older(index: int = 0, size: int = 1, **more: Any) -> Instance:
+    spec = {"batch": Batch(id="batch-0", index=index, size=size), "revision": more.pop("revision", "shop-app-0")}
+    return build.instance(index, spec=spec, **more)
+
+
+def denied(**more: Any) -> InstanceStatus:
+    return launched(**more).model_copy(update={"conditions": (build.said("Launched", False, Reason.DENIED),)})
+
+
+NOBODY = frozenset[str]()
+
+
+@pytest.mark.parametrize(
+    ("instances", "seen", "unlaunched", "refused"),
+    [
+        pytest.param((older(),), NOBODY, ["shop-app-0"], [], id="never launched"),
+        pytest.param((older(revision="shop-app-1"),), NOBODY, [], [], id="of the newest revision"),
+        pytest.param((older(revision=""),), NOBODY, [], [], id="claimed"),
+        pytest.param((older(deleting=True),), NOBODY, [], [], id="going already"),
+        pytest.param((older(),), frozenset({"batch-0"}), [], [], id="its machine is listed: a restore"),
+        pytest.param((older(status=launched()),), NOBODY, [], [], id="launched"),
+        pytest.param((older(status=launched(machine="m-0")),), NOBODY, [], [], id="has a machine"),
+        pytest.param((older(status=denied()),), NOBODY, [], ["shop-app-0"], id="denied"),
+        pytest.param((older(status=denied(machine="m-0")),), NOBODY, [], [], id="denied before it had a machine"),
+        pytest.param((older(status=denied()),), frozenset({"batch-0"}), [], [], id="denied, and its machine is listed"),
+        pytest.param((older(status=denied(), revision="shop-app-1"),), NOBODY, [], [], id="denied, of the newest revision"),
+        pytest.param((older(1, 2), older(0, 2)), NOBODY, ["shop-app-0", "shop-app-1"], [], id="a batch, its first before"),
+        pytest.param((older(1, 2), older(0, 2, status=launched())), NOBODY, [], [], id="a batch whose first was launched"),
+        pytest.param((older(1, 2), older(0, 2, status=denied())), NOBODY, [], ["shop-app-0", "shop-app-1"], id="a batch that is denied"),
+        pytest.param((older(1, 2, revision=""), older(0, 2)), NOBODY, [], [], id="a batch of which one was claimed"),
+        pytest.param((older(1, 2, status=launched(machine="m-1")), older(0, 2, status=denied())), NOBODY, [], [], id="one has a machine"),
+    ],
+)
+def test_what_the_newest_revision_may_take_the_place_of(
+    instances: tuple[Instance, ...], seen: frozenset[str], unlaunched: list[str], refused: list[str]
+) -> None:
+    found = batches.outdated(instances, seen, "shop-app-1")
+    assert tuple([each.metadata.name for each in some] for some in found) == (unlaunched, refused)

@@ -17,9 +17,13 @@ from controller.api.reasons import Reason
 from controller.ports import Identity
 from controller.reconcilers.instancegroup import status
 from controller.reconcilers.instancegroup.observed import Dependency, Hold, Observed, Unclaimed, wanted
-from controller.reconcilers.instancegroup.plan import AddFinalizer, Claim, Create, RefuseScaleIn, Release, ScaleIn, plan
+from controller.reconcilers.instancegroup.plan import AddFinalizer, Claim, Create, Delete, RefuseScaleIn, Release, ScaleIn, plan
+from tests.properties import build
 from tests.properties.build import NOW, group, instance, machine, seconds, stands
 from tests.unit.reconcilers.groups import created, gone, held, observed, up
+
+#: Of a revision that the template has no longer.
+OLDER = {"revision": "shop-app-0"}
 
 
 @pytest.mark.parametrize(
@@ -234,13 +238,40 @@ def test_status(o: Observed, available: str, ready: str, reason: str) -> None:
 
 
 def test_an_older_revision_is_said_and_counted() -> None:
-    o = observed(stands(0, True), stands(1, True, spec={"revision": "older"}))
+    runs = build.launched(machine="m-1").model_copy(update={"conditions": up(1)[0].status.conditions})
+    o = observed(stands(0, True), instance(1, status=runs, spec=OLDER))
     said = status.report(o, plan(o))
     progressing = condition(said.conditions, "Progressing")
     assert progressing is not None
     assert (progressing.status, progressing.reason) == ("False", "RevisionChanged")
     assert progressing.message.startswith("1 of 2")
     assert (said.replicas, said.updated_replicas) == (2, 1)
+
+
+def test_what_was_never_launched_gives_way_to_a_newer_revision_and_counts_as_no_failure() -> None:
+    o = observed(stands(0, True), instance(1, spec=OLDER), instance(2, spec=OLDER))
+    todo = plan(o)
+    assert todo.actions == tuple(
+        Delete(name, Reason.REVISION_CHANGED, "the template has changed before its launch") for name in ("shop-app-1", "shop-app-2")
+    )
+    assert (todo.replacement, todo.again) == (None, None)
+    after = replace(o, instances=(stands(0, True), *(instance(index, spec=OLDER, deleting=True) for index in (1, 2))))
+    assert plan(after).actions == (Create((1, 1)),)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        pytest.param({"hold": Hold(Reason.TEMPLATE_INVALID, "line 2")}, Reason.TEMPLATE_INVALID, id="the newest cannot be made"),
+        pytest.param({"dependencies": (Dependency("db", False, "0 of 1"),)}, Reason.WAITING_FOR_DEPENDENCIES, id="a dependency"),
+        pytest.param({"unclaimed": (Unclaimed(machine(), ("sim",)),)}, Reason.UNCLAIMED, id="a machine is unclaimed"),
+        pytest.param({"in_doubt": "Cloud sim was not asked yet"}, Reason.RECONCILING, id="in doubt"),
+        pytest.param({"group": group(replicas=1, spec={"paused": True})}, Reason.PAUSED, id="paused"),
+    ],
+)
+def test_what_was_never_launched_stays_while_nothing_could_be_made_in_its_place(more: dict[str, Any], reason: Reason) -> None:
+    todo = plan(observed(instance(0, spec=OLDER), **more))
+    assert (todo.actions, held(todo)) == ((), reason)
 
 
 def test_the_status_is_bounded_whatever_the_size() -> None:
