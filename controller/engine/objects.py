@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -201,8 +201,9 @@ class Objects:
         trouble = self._troubles.get(key)
         if trouble is not None:
             wanted = _troubled(wanted, trouble, seen)
-        # What the model understands of it: what else a newer version has put there, however deep, is no difference.
-        patch = merge.difference(dump(type(status).model_validate(seen.get("status", {}))), wanted)
+        stands: Obj = seen.get("status", {})
+        # What else a newer version has put there, however deep, is no difference.
+        patch = merge.difference(_understood(stands, dump(type(status).model_validate(stands))), wanted)
         if not patch:
             return False
         self.writes += 1
@@ -310,6 +311,19 @@ class Objects:
         if seen is None:
             raise errors.ObjectNotFound(str(key))
         return seen
+
+
+def _understood(seen: Obj, known: Obj) -> Obj:
+    """What a model has taken in of what was seen, as it stands there: `known` is the model's own words for it."""
+    return {name: _part(value, known[name]) for name, value in seen.items() if name in known}
+
+
+def _part(seen: Any, known: Any) -> Any:
+    if isinstance(seen, dict) and isinstance(known, dict):
+        return _understood(cast(Obj, seen), cast(Obj, known))
+    if isinstance(seen, list) and isinstance(known, list):
+        return [_part(*each) for each in zip(cast(list[Any], seen), cast(list[Any], known), strict=True)]
+    return cast(Any, seen)
 
 
 def _troubled(status: Obj, trouble: Trouble, seen: Obj) -> Obj:

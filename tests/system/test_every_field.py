@@ -42,7 +42,6 @@ UNSEEN = {
     r"\w+\.metadata\.(labels|annotations): .*": "they are their user's, and ours are there for selectors",
     r"\w+\.metadata\.finalizers: .*": "ours is put back at once, others' are not ours",
     r"Cloud\.spec\.maxInstances: (removed|maximum|doubled|one more)": "there is room enough in any case",
-    r"Cloud\.spec\.simulated\.credentials: removed": "the simulated account asks nothing of those who name no Secret",
     r".*\.(services|variables): other way round": "their order means nothing",
     r".*\.variables: one more": "no template reads it",
     r"InstanceTemplate\.spec\.implementations: one more": "the first one has room",

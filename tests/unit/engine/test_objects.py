@@ -197,7 +197,7 @@ class Recorded:
 
 def test_status_fields_that_a_newer_version_wrote_stay() -> None:
     obj = seen(1)
-    obj["status"] = {"observedGeneration": 1, "machines": 3, "newer": {"field": True}, "conditions": []}
+    obj["status"] = {"observedGeneration": 1, "machines": 3, "secrets": [], "newer": {"field": True}, "conditions": []}
     store = Recorded(obj)
     objects = Objects(store)  # pyright: ignore[reportArgumentType] -- only patch is called
     objects.take(Changed(obj))
@@ -207,9 +207,12 @@ def test_status_fields_that_a_newer_version_wrote_stay() -> None:
 
 def test_a_field_that_a_newer_version_put_into_a_launch_is_no_reason_to_write() -> None:
     """The API refuses every change of a recorded launch."""
-    launch = {"digest": "sha256:1", "time": "2026-01-01T00:00:00Z", "newer": "x"}
+    launch = {"digest": "sha256:1", "fence": "", "time": "2026-01-01T00:00:00Z", "newer": "x"}
+    condition = {**samples.condition(), "type": "Ready", "newer": 1}
     key = Key("Instance", "default", "shop-app-0")
-    obj: Obj = samples.instance() | {"status": {"observedGeneration": 1, "launch": launch, "conditions": []}}
+    obj: Obj = samples.instance() | {
+        "status": {"observedGeneration": 1, "phase": "", "address": "", "launch": launch, "conditions": [condition]}
+    }
     obj["metadata"] = {"name": key.name, "namespace": "default", "uid": "u1", "resourceVersion": "1"}
     store = Recorded(obj)
     objects = Objects(store)  # pyright: ignore[reportArgumentType] -- only patch is called
@@ -219,6 +222,17 @@ def test_a_field_that_a_newer_version_put_into_a_launch_is_no_reason_to_write() 
     assert not asyncio.run(objects.write_status(key, known.status))
     assert asyncio.run(objects.write_status(key, known.status.model_copy(update={"phase": "Ready"})))
     assert store.patches == [{"status": {"phase": "Ready"}}]
+
+
+def test_what_is_as_its_default_is_written_all_the_same(tmp_path: Path) -> None:
+    """Who reads it, such as a column or the scale subresource, knows no defaults."""
+
+    async def scenario(objects: Objects, store: SqliteStore) -> None:
+        await objects.create(cloud())
+        await objects.write_status(KEY, CloudStatus(observed_generation=1))
+        assert (await store.get(KEY))["status"]["secrets"] == []
+
+    run(tmp_path, scenario)
 
 
 def test_a_conflict_reads_again_and_says_so(tmp_path: Path) -> None:
