@@ -1,8 +1,8 @@
 """Finds machines of ours that no Instance claims, and makes sure of it before anybody acts (design section 5, rule 7).
 
 A machine is *sure* to be unclaimed when it is older than a minute and was missed twice against a live list of Instances,
-the cloud being listed before the objects. Groups claim sure machines; one that has no group is reported, and ended only
-under the policy Terminate: an empty store must never end a fleet.
+the cloud being listed before the objects. Groups claim sure machines; one that has no group, and is of no service that an
+Infrastructure describes, is reported, and ended only under the policy Terminate: an empty store must never end a fleet.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -79,6 +79,7 @@ class Sweep:
             return
         instances = await self._parts.objects.store.list("Instance")
         groups = await self._parts.objects.store.list("InstanceGroup")
+        homes = _homes(groups, await self._parts.objects.store.list("Infrastructure"))
         claimed = {Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]) for each in instances}
         recorded = {each.get("status", {}).get("machine", {}).get("id") for each in instances}
         missed = {place: each for place, each in suspects.items() if each.identity not in claimed and each.id not in recorded}
@@ -86,7 +87,7 @@ class Sweep:
         self._missed = Counter({place: self._missed[place] + 1 for place in missed})
         if self._missed != before:
             self._parts.wake_groups()
-        homeless = [place for place, machine in missed.items() if self._missed[place] >= 2 and not _has_group(machine, groups)]
+        homeless = [place for place, machine in missed.items() if self._missed[place] >= 2 and _identifying(machine.tags) not in homes]
         for place in sorted(homeless, key=str):
             await self._report(*place, missed[place])
         if self._parts.policy == "Terminate":
@@ -112,9 +113,10 @@ class Sweep:
 
     async def _end(self, account: Account, id: MachineId) -> None:
         """End one that is homeless still: while others were ended its group may have been put back."""
+        homes = _homes(self._parts.objects.list("InstanceGroup"), self._parts.objects.list("Infrastructure"))
         inventory = self._parts.clouds.inventories().get(account)
         now = next((machine for where, machine in self._parts.clouds.suspects() if (where, machine.id) == (account, id)), None)
-        if inventory is None or now is None or _has_group(now, self._parts.objects.list("InstanceGroup")):
+        if inventory is None or now is None or _identifying(now.tags) in homes:
             return
         if not await self._parts.objects.store.holds():
             return
@@ -129,14 +131,19 @@ class Sweep:
         metrics.unclaimed_ended.inc()
 
 
-def _has_group(machine: Machine, groups: list[Obj]) -> bool:
-    """Whether a group of the machine's infrastructure identity and service exists."""
-    return any(_tags_of(group) == _identifying(machine.tags) for group in groups)
+def _homes(groups: Iterable[Obj], infrastructures: Iterable[Obj]) -> set[tuple[str, ...]]:
+    """Namespace, infrastructure identity and service of each group, and of each that an Infrastructure may be about to make."""
+    made = {(_namespace(each), each["spec"]["infrastructure"]["id"], each["spec"]["service"]) for each in groups}
+    stay = [each for each in infrastructures if not each["metadata"].get("deletionTimestamp")]
+    return made | {
+        (_namespace(each), each["spec"].get("id") or each["metadata"]["uid"], service["name"])
+        for each in stay
+        for service in each["spec"]["services"]
+    }
 
 
-def _tags_of(group: Obj) -> tuple[str, ...]:
-    spec = group["spec"]
-    return (group["metadata"].get("namespace", "default"), spec["infrastructure"]["id"], spec["service"])
+def _namespace(obj: Obj) -> str:
+    return obj["metadata"].get("namespace", "default")
 
 
 def _identifying(tags: Mapping[str, str]) -> tuple[str, ...]:

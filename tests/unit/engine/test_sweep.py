@@ -12,7 +12,7 @@ from controller import errors
 from controller.engine import clouds
 from controller.engine.objects import dump
 from controller.engine.sweep import Policy
-from controller.ports import CONTROLLER_TAG, Account, Changed, CloudConfig, Gone, Identity, Key, MachineId
+from controller.ports import CONTROLLER_TAG, Account, Changed, CloudConfig, Gone, Identity, Key, MachineId, Obj
 from tests.properties import build
 from tests.simulated.harness import CONTROLLER
 from tests.simulated.world import Settings
@@ -190,22 +190,40 @@ def test_one_whose_end_is_refused_keeps_no_other(tmp_path: Path) -> None:
     run(tmp_path, scenario, policy="Terminate")
 
 
-def test_one_whose_group_is_put_back_while_others_are_ended_is_left(tmp_path: Path) -> None:
+def _group_put_back() -> Obj:
+    group = dump(build.group("old"))
+    group["spec"]["infrastructure"]["id"] = TAGS[clouds.INFRASTRUCTURE_ID_TAG]
+    return {**group, "kind": "InstanceGroup"}
+
+
+def _infrastructure_put_back(**metadata: Any) -> Obj:
+    infrastructure = dump(build.infrastructure(build.service("old"), id=TAGS[clouds.INFRASTRUCTURE_ID_TAG], **metadata))
+    infrastructure["metadata"]["name"] = "put-back"
+    return {**infrastructure, "kind": "Infrastructure"}
+
+
+@pytest.mark.parametrize(
+    ("home", "stays"),
+    [
+        pytest.param(_group_put_back(), True, id="its group"),
+        pytest.param(_infrastructure_put_back(), True, id="its infrastructure"),
+        pytest.param(_infrastructure_put_back(deleting=True), False, id="one that goes"),
+    ],
+)
+def test_one_whose_home_is_put_back_while_others_are_ended_is_left(tmp_path: Path, home: Obj, stays: bool) -> None:
     async def scenario(rig: Rig) -> None:
         first, second = await _homeless(rig, 2)
-        group = dump(build.group("old"))
-        group["spec"]["infrastructure"]["id"] = TAGS[clouds.INFRASTRUCTURE_ID_TAG]
         call = rig.threads
 
         async def put_back(do: Any, lane: str) -> Any:
             answer = await call(do, lane)
             if rig.world.machines[first].ending <= rig.world.clock():
-                rig.objects.take(Changed({**group, "kind": "InstanceGroup"}))
+                rig.objects.take(Changed(home))
             return answer
 
         rig.threads = put_back
         await look(rig)
         assert rig.world.machines[first].ending <= rig.world.clock()
-        assert rig.world.machines[second].ending > rig.world.clock()
+        assert (rig.world.machines[second].ending > rig.world.clock()) is stays
 
     run(tmp_path, scenario, policy="Terminate")
