@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from controller import errors
 from controller.api.instance import Instance
+from controller.engine.accounts import Accounts, cloud_of
 from controller.engine.inventory import Inventory, Surroundings
 from controller.engine.objects import Objects
 from controller.ports import (
@@ -80,6 +81,7 @@ class Clouds:
         self.wake_groups: Callable[[], None] = lambda: None
         #: What a list died of: a defect of ours, for which the process ends.
         self.died: asyncio.Queue[BaseException] = asyncio.Queue()
+        self.accounts = Accounts(objects, self._accounts_moved)
         self._objects = objects
         self._wake = wake
         self._namespaces = namespaces
@@ -114,17 +116,11 @@ class Clouds:
     def rivals(self, identity: Identity, key: Key) -> tuple[Instance, ...]:
         """Other Instances of that identity that stay: copies, as a restore beside the original makes them.
 
-        One whose Cloud is of another account can never have the machine, and is none.
+        One that is known to be of another account can never have the machine, and is none.
         """
-        found = (self._objects.model(each, Instance) for each in self._instances.get(identity, ()) if each != key)
-        stay = tuple(each for each in found if each is not None and not each.metadata.deleting)
-        own = self._objects.model(key, Instance) if stay else None
-        return tuple(each for each in stay if own is None or not self._apart(cloud_key(own), cloud_key(each)))
-
-    def _apart(self, one: Key, other: Key) -> bool:
-        """Whether two Clouds are known to be of different accounts."""
-        bound = [self._bindings[each].inventory.account for each in (one, other) if each in self._bindings]
-        return len(bound) == 2 and bound[0] != bound[1]
+        others = [each for each in self._instances.get(identity, ()) if each != key and self.accounts.same(key, each) is not False]
+        found = (self._objects.model(each, Instance) for each in others)
+        return tuple(each for each in found if each is not None and not each.metadata.deleting)
 
     def batches(self) -> frozenset[str]:
         """The batches of which any machine is listed; computed once per change of a list."""
@@ -212,11 +208,15 @@ class Clouds:
                 if machine.ours
                 and (not self._namespaces or machine.tags.get(NAMESPACE_TAG) in self._namespaces)
                 and machine.state is not MachineState.TERMINATED
-                and machine.identity not in self._instances
                 and machine.id not in recorded
+                and not self._is_claimed(machine.identity, account)
             )
             self._suspects = (versions, found)
         return self._suspects[1]
+
+    def _is_claimed(self, identity: Identity, account: Account) -> bool:
+        found = (self._objects.get(key) for key in self._instances.get(identity, ()))
+        return any(each is not None and self.accounts.may_be(each, account) for each in found)
 
     def _versions(self) -> object:
         """Equal as long as all lists are. An account that is let go of and another one may be of as many changes."""
@@ -314,6 +314,12 @@ class Clouds:
         inventories = self._inventories.values()
         return (self.suspects(), *((str(each.trouble), each.duplicates()) for each in inventories))
 
+    def _accounts_moved(self) -> None:
+        """What an Instance may do about its machine depends on whether its copies are of the same account."""
+        self._version += 1
+        for identity in [each for each, keys in self._instances.items() if len(keys) > 1]:
+            self._wake_identity(identity)
+
     def _index(self, old: Obj | None, new: Obj | None) -> None:
         for obj, present in ((old, False), (new, True)):
             if obj is None or obj["kind"] != "Instance":
@@ -336,16 +342,18 @@ class Clouds:
                 self._version += 1
             if gone:
                 self._waiting.pop(key, None)
+            if gone or (present and old is not None and _is_marked(obj) and not _is_marked(old)):
+                self._wake_identity(identity)  # its copies may be free to act
 
     def _count(self, instance: Obj, identity: Identity, *, present: bool, gone: bool) -> None:
         if not (present or gone):
             return
-        counted = self._launched.setdefault(_cloud_of(instance), {})
+        counted = self._launched.setdefault(cloud_of(instance), {})
         before, now = counted.pop(identity, frozenset[Identity]()), _counts(instance) if present else frozenset[Identity]()
         if now:
             counted[identity] = now
         elif not counted:
-            del self._launched[_cloud_of(instance)]
+            del self._launched[cloud_of(instance)]
         if before - now:
             for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
                 del self._waiting[key]
@@ -356,23 +364,23 @@ class Clouds:
 
         A deleting one waits for the proof, and its cloud may have forgotten by then what it had shown as terminated.
         """
-        recorded = self._recorded.get(_cloud_of(instance), {})
+        recorded = self._recorded.get(cloud_of(instance), {})
         machine: Obj = instance.get("status", {}).get("machine", {})
-        over = machine.get("state") == MachineState.TERMINATED.value and not instance["metadata"].get("deletionTimestamp")
+        over = machine.get("state") == MachineState.TERMINATED.value and not _is_marked(instance)
         entry = (identity, MachineId(machine["id"])) if machine and not over and not gone else None
         if recorded.get(key) == entry:
             return
         self._version += 1
         if entry is not None:
-            self._recorded.setdefault(_cloud_of(instance), {})[key] = entry
+            self._recorded.setdefault(cloud_of(instance), {})[key] = entry
         elif len(recorded) > 1:
             del recorded[key]
         else:
-            del self._recorded[_cloud_of(instance)]
+            del self._recorded[cloud_of(instance)]
 
 
-def _cloud_of(instance: Obj) -> Key:
-    return Key("Cloud", instance["metadata"].get("namespace", "default"), instance["spec"]["implementation"]["cloudRef"]["name"])
+def _is_marked(obj: Obj) -> bool:
+    return bool(obj["metadata"].get("deletionTimestamp"))
 
 
 def _counts(instance: Obj) -> frozenset[Identity]:

@@ -33,6 +33,7 @@ EARLY_SECONDS, LATE_SECONDS, EARLY_FOR_SECONDS = 10.0, 60.0, 180.0
 _ENDED_AT_ONCE = 50
 
 Policy = Literal["Report", "Terminate"]
+_Machines = dict[tuple[Account, MachineId], Machine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,7 @@ class Sweep:
         instances = await self._parts.objects.store.list("Instance")
         groups = await self._parts.objects.store.list("InstanceGroup")
         homes = _homes(groups, await self._parts.objects.store.list("Infrastructure"))
-        claimed = {Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]) for each in instances}
-        recorded = {each.get("status", {}).get("machine", {}).get("id") for each in instances}
-        missed = {place: each for place, each in suspects.items() if each.identity not in claimed and each.id not in recorded}
+        missed = self._missed_in(instances, suspects)
         before = +self._missed
         self._missed = Counter({place: self._missed[place] + 1 for place in missed})
         if self._missed != before:
@@ -93,6 +92,19 @@ class Sweep:
         if self._parts.policy == "Terminate":
             for place in sorted(homeless, key=str)[:_ENDED_AT_ONCE]:
                 await self._end(*place)
+
+    def _missed_in(self, instances: list[Obj], suspects: _Machines) -> _Machines:
+        """Those which no Instance claims: neither one that may be of the machine's account, by its identity, nor any by its id."""
+        by_identity: dict[Identity, list[Obj]] = {}
+        for each in instances:
+            by_identity.setdefault(Identity(each["spec"]["batch"]["id"], each["spec"]["batch"]["index"]), []).append(each)
+        recorded = {each.get("status", {}).get("machine", {}).get("id") for each in instances}
+        may_be = self._parts.clouds.accounts.may_be
+        return {
+            (account, id): machine
+            for (account, id), machine in suspects.items()
+            if id not in recorded and not any(may_be(each, account) for each in by_identity.get(machine.identity, ()))
+        }
 
     def _old(self, account: Account, machine: Machine) -> bool:
         inventory = self._parts.clouds.inventories().get(account)

@@ -80,6 +80,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
 def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Observed:
     if binding is not None:
         engine.prober.renew(instance.metadata.uid, binding.inventory.recovered, binding.inventory.cut_off_since)
+    rival, doubtful = _rivals(engine, instance)
     batch = members.gather(engine, instance)
     instance = batch.instance
     recorded = MachineId(instance.status.machine.id) if instance.status.machine is not None else None
@@ -89,7 +90,7 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
         instance=instance,
         now=now,
         owner=_owner(engine, instance),
-        cloud=_cloud(engine, instance, binding),
+        cloud=_cloud(engine, instance, binding, doubtful),
         sight=sight,
         attempt=batch.attempt,
         health=engine.prober.view(instance.metadata.uid),
@@ -98,9 +99,23 @@ def _gather(engine: Engine, instance: Instance, binding: Binding | None) -> Obse
         first=batch.first,
         first_said=batch.first_said,
         batch_sent=batch.sent,
-        rival=next(iter(engine.clouds.rivals(identity_of(instance), _key_of(instance))), None),
+        rival=rival,
         elsewhere=_elsewhere(engine, sight),
     )
+
+
+def _rivals(engine: Engine, instance: Instance) -> tuple[Instance | None, Instance | None]:
+    """A copy that may have its machine; of one that goes a copy that certainly may, and one of which that is not known.
+
+    To be let go for a copy's sake is for ever. A copy that can have no machine is none, and what can have none itself gives up nothing.
+    """
+    accounts, key = engine.clouds.accounts, _key_of(instance)
+    found = engine.clouds.rivals(identity_of(instance), key)
+    if not instance.metadata.deleting or accounts.has_none(key):
+        return next(iter(found), None), None
+    same = (each for each in found if accounts.same(key, _key_of(each)))
+    unknown = (each for each in found if accounts.same(key, _key_of(each)) is None and not accounts.has_none(_key_of(each)))
+    return next(same, None), next(unknown, None)
 
 
 def _elsewhere(engine: Engine, sight: Sight) -> str:
@@ -110,6 +125,12 @@ def _elsewhere(engine: Engine, sight: Sight) -> str:
 
 def _key_of(instance: Instance) -> Key:
     return Key("Instance", instance.metadata.namespace, instance.metadata.name)
+
+
+def _doubt(copy: Instance) -> str:
+    """Why nothing is ended by a Cloud that can be used."""
+    place, name = f"{copy.metadata.namespace}/{copy.metadata.name}", cloud_key(copy).name
+    return f"the machine may be that of Instance {place} while the account of its Cloud {name} is not known; mend that, or delete the copy"
 
 
 def _owner(engine: Engine, instance: Instance) -> Owner:
@@ -139,7 +160,7 @@ def _blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
     return graph.blockers(group.spec.service, recorded_edges(tuple(each for each in found if each is not None)))
 
 
-def _cloud(engine: Engine, instance: Instance, binding: Binding | None) -> CloudView:
+def _cloud(engine: Engine, instance: Instance, binding: Binding | None, doubtful: Instance | None) -> CloudView:
     cloud = engine.objects.model(cloud_key(instance), Cloud)
     if cloud is None:
         return CloudView()
@@ -148,6 +169,8 @@ def _cloud(engine: Engine, instance: Instance, binding: Binding | None) -> Cloud
         frozen = said is not None and said.status == "False"
         message = said.message if said is not None and frozen else "the account was not asked yet"
         return CloudView(exists=True, message=message, unasked=not frozen)
+    if doubtful is not None:
+        return CloudView(exists=True, message=_doubt(doubtful))
     trouble = binding.inventory.trouble
     return CloudView(
         exists=True,
