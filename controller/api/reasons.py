@@ -165,8 +165,10 @@ HELP: dict[Reason, tuple[str, str]] = {
         "Wait, or see the message for what is in doubt.",
     ),
     Reason.RENDERER_FAILED: (
-        "The controller's own process that renders templates could not be started, gave no answer or was ended; no template is to blame.",
-        "Nothing: it is tried again. If it stays so, the machine that the controller runs on is short of memory or too busy.",
+        "The controller's own process that renders templates could not be started, gave no answer, was ended, or is taken up by templates "
+        "that take long; this template is not to blame.",
+        "Nothing: it is tried again. If it stays so, the machine that the controller runs on is short of memory or too busy, or other "
+        "templates are TemplateInvalid for what they cost.",
     ),
     Reason.PROBE_FAILED: (
         "A probe of a machine that was healthy fails.",
@@ -234,7 +236,10 @@ HELP: dict[Reason, tuple[str, str]] = {
         "A template reads a variable that nobody defines.",
         "Define it on the template, the service or the Infrastructure, or let the template do without it by `default('…')`.",
     ),
-    Reason.TEMPLATE_INVALID: ("The template cannot be rendered; the message names line and column.", "Correct the template."),
+    Reason.TEMPLATE_INVALID: (
+        "The template cannot be rendered, or takes too much time or memory; the message names line and column.",
+        "Correct the template. One that takes too much is tried again as it is, after five minutes and then twice as long each time.",
+    ),
     Reason.USER_DATA_TOO_LARGE: (
         "The rendered user data is over the cloud's limit, compressed too.",
         "Make it smaller: let the machine fetch what is large.",

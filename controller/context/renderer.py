@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import controller
 from controller import errors
+from controller.context import costs
 
 if TYPE_CHECKING:
     from controller.ports import RenderRequest
@@ -46,7 +47,8 @@ class _Died(Exception):
 class ChildRenderer:
     """Implements `Renderer`. One render at a time; whoever waits is not harmed by a render that kills the child.
 
-    What a template is blamed for is measured by what it used. What the clock, or whoever ends a child, has to say is this machine's fault.
+    What a template is blamed for is measured by what it used, and remembered (`costs`). What the clock, or whoever ends a child, has to say
+    is this machine's fault.
     Bound to the event loop it is first used in; `close` ends the child.
     """
 
@@ -57,6 +59,8 @@ class ChildRenderer:
         self._memory_bytes = memory_bytes
         self._answer_seconds = answer_seconds
         self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._costs = costs.Costs()
         self._child: Process | None = None
         #: The failures of the renderer in a row, the last one, and until when it is the answer to all.
         self._failures = 0
@@ -65,16 +69,29 @@ class ChildRenderer:
 
     async def render(self, request: RenderRequest) -> bytes:
         """Raises TemplateError, TooLarge, RendererFailed; see the port."""
-        async with self._turn:
-            if asyncio.get_running_loop().time() < self._rests_until:
-                raise errors.RendererFailed(self._failed)
-            try:
-                reply = await self._answer(request)
-            except errors.RendererFailed as error:
-                self._rest(str(error))
-                raise
-            self._failures = 0
-            return _result(reply, request)
+        what = costs.of(request)
+        self._waiting += 1
+        try:
+            self._costs.check(what, request.name, self._waiting, _now())
+            async with self._turn:
+                # Those before may have found out meanwhile.
+                self._costs.check(what, request.name, self._waiting, _now())
+                return await self._rendered(request, what)
+        finally:
+            self._waiting -= 1
+
+    async def _rendered(self, request: RenderRequest, what: costs.What) -> bytes:
+        begun = _now()
+        if begun < self._rests_until:
+            raise errors.RendererFailed(self._failed)
+        try:
+            reply = await self._answer(request)
+        except errors.RendererFailed as error:
+            self._rest(str(error))
+            raise
+        self._failures = 0
+        self._costs.learn(what, reply.get("costly"), _now() - begun, _now())
+        return _result(reply, request)
 
     async def close(self) -> None:
         """End the child. A later render starts another."""
@@ -84,12 +101,13 @@ class ChildRenderer:
     def _rest(self, failed: str) -> None:
         seconds = min(REST_FIRST_SECONDS * 2 ** min(self._failures, 16), REST_MOST_SECONDS)
         self._failures, self._failed = self._failures + 1, failed
-        self._rests_until = asyncio.get_running_loop().time() + seconds
+        self._rests_until = _now() + seconds
 
     async def _answer(self, request: RenderRequest) -> dict[str, Any]:
-        """What went before may have used up the first child's memory, or have killed it since: a fresh one gives the verdict."""
+        """What went before may have used up the child's memory, or have killed it since: a fresh one gives the verdict."""
+        fresh = self._child is None
         reply = await self._ask(request)
-        if reply.keys() & {"costly", "killed"}:
+        if not fresh and reply.keys() & {"costly", "killed"}:
             reply = await self._ask(request)
         if "killed" in reply:
             raise errors.RendererFailed(f"the renderer was ended by others ({reply['killed']}); this machine may be short of memory")
@@ -160,6 +178,10 @@ class ChildRenderer:
             child.kill()
         # Reads what is left of the pipes too, so that their transports end with the process.
         await child.communicate()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _surroundings() -> dict[str, str]:

@@ -39,6 +39,8 @@ _REFUSED: dict[type[errors.CloudError], Reason] = {
 }
 #: A launch that was recorded was rendered once; if this machine cannot do so again, that is tried so much later.
 _RENDERED_AGAIN = timedelta(seconds=10)
+#: How soon a launch is tried again that cost too much to render.
+_TOO_COSTLY = timedelta(seconds=60)
 #: These leave the outcome open, or open a way to send the very same call later.
 _AGAIN: dict[type[errors.CloudError], Reason] = {
     errors.Throttled: Reason.THROTTLED,
@@ -127,7 +129,9 @@ class Launcher:
         except request.NotNow as missing:
             self._let_go(account, identities)
             binding.inventory.calls.turns.give_back(machines=len(identities))
-            self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now())
+            # The renderer answers by what it remembers for longer; a Secret that the template reads may be mended meanwhile.
+            after = _TOO_COSTLY if missing.passing and missing.reason is Reason.TEMPLATE_INVALID else timedelta(0)
+            self._attempts[uid] = Attempt(Sent.HELD, missing.reason, str(missing), at=self._parts.now(), after=after)
             return
         except Exception:
             self._let_go(account, identities)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from controller import errors
-from controller.reconcilers.instancegroup import makings
 from tests.simulated.world import Call
 from tests.system.documents import Document, alone, cloud, config, implementation, infrastructure, service, template
 from tests.system.rig import Rig, play, steady
@@ -190,18 +189,6 @@ def test_a_renderer_that_fails_is_asked_again_and_no_template_is_blamed(tmp_path
         await rig.wait(lambda: len(rig.instances()) == 1, 15)
         await rig.wait(rig.ready, 120)
         assert await rig.events("TemplateInvalid") == []
-
-    assert len(play(tmp_path, main).made()) == 1
-
-
-def test_a_template_that_took_too_much_on_a_busy_machine_is_tried_again(tmp_path: Path) -> None:
-    async def main(rig: Rig) -> None:
-        rig.renderer.fails = errors.TooCostly("InstanceTemplate app", 0, 0, "rendering took longer than 2 s of processor time")
-        await rig.make(*alone(1))
-        await rig.until("InstanceGroup", "shop-app", "TemplateInvalid")
-        rig.renderer.fails = None
-        await rig.unchanged(makings.COSTLY_SECONDS - 60)
-        await rig.wait(rig.ready, 180)
 
     assert len(play(tmp_path, main).made()) == 1
 

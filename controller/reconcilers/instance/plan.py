@@ -36,6 +36,8 @@ _WORTH_TELLING = timedelta(seconds=10)
 _STARTS_UNTOLD = timedelta(seconds=15)
 #: A launch that the cloud puts off is sent again after 2 s, doubling to 10 s: so that mended credentials are noticed soon.
 _AGAIN_FIRST, _AGAIN_MOST = timedelta(seconds=2), timedelta(seconds=10)
+#: How soon one is tried again for which something was missing, if the launcher knows no better.
+_HELD_AGAIN = timedelta(seconds=5)
 
 
 def plan(o: Observed) -> Plan:
@@ -75,11 +77,9 @@ def _unsent(o: Observed) -> Plan:
         due = _turn(o)
         return Plan((), _behind(o, launched=None), due) if o.now < due else Plan((Launch(),), steps.silent())
     if o.attempt.sent is Sent.HELD and o.attempt.reason is not None:
-        again = o.now + timedelta(seconds=5)
-        due = (o.attempt.at or o.now) + timedelta(seconds=5)
-        if o.now < due:
-            return Plan((), steps.waiting(o.attempt.reason, o.attempt.message), due)
-        return Plan((Launch(),), steps.waiting(o.attempt.reason, o.attempt.message), again)
+        due = _due(o, max(o.attempt.after, _HELD_AGAIN))
+        stand = steps.waiting(o.attempt.reason, o.attempt.message)
+        return Plan((), stand, due) if o.now < due else Plan((Launch(),), stand)
     return Plan((Launch(),), steps.waiting(Reason.WAITING_FOR_LAUNCH, "the launch is being prepared"))
 
 
@@ -101,7 +101,12 @@ def _unsent_member(o: Observed) -> Plan:
 
 
 def _turn(o: Observed) -> datetime:
-    return (o.attempt.at or o.now) + o.attempt.after
+    return _due(o, o.attempt.after)
+
+
+def _due(o: Observed, after: timedelta) -> datetime:
+    """When the launch is due so long after the last attempt."""
+    return (o.attempt.at or o.now) + after
 
 
 def _paced(o: Observed, *, launched: bool | None) -> Stand:
@@ -177,7 +182,7 @@ def _outcome_unknown(o: Observed) -> Plan:
         case Sent.UNKNOWN:
             if not o.cloud.ready:
                 return Plan((), _unusable(o))
-            due = (o.attempt.at or o.now) + _pause(o)
+            due = _due(o, _pause(o))
             stand = steps.waiting(o.attempt.reason or Reason.LAUNCHING, o.attempt.message, launched=False)
             return Plan((Resend(),), stand) if o.now >= due else Plan((), stand, due)
         case Sent.PACED if o.now < (due := _turn(o)):

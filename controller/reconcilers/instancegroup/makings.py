@@ -7,7 +7,6 @@ an unchanged group asks nobody.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +31,6 @@ from controller.reconcilers.instancegroup.observed import Hold, ready
 MOST = 100
 #: For how long a cloud's answer to `resolve` is used again.
 RESOLVED_SECONDS = 60.0
-#: After how long a template is tried again that took too much time or memory: a machine that was short of them may have had its part.
-COSTLY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +200,9 @@ async def _trial(engine: Engine, group: InstanceGroup, text: str, told: dict[str
         return Hold(Reason.WAITING_FOR_CLOUD, f"Cloud {chosen.cloud_ref.name} is not bound")
     limit = binding.driver.user_data_limit_bytes
     asked = json.dumps([text, told, limit], sort_keys=True)
-    place, now = ("trial", group.metadata.uid), engine.ports.now().timestamp()
-    kept = engine.memory.cached.get(place)
-    if kept is not None and kept[0] == asked and now < kept[2]:
+    place = ("trial", group.metadata.uid)
+    kept: tuple[str, Hold | None] | None = engine.memory.cached.get(place)
+    if kept is not None and kept[0] == asked:
         return kept[1]
     names = {
         "infrastructure": group.spec.infrastructure.name,
@@ -215,16 +212,16 @@ async def _trial(engine: Engine, group: InstanceGroup, text: str, told: dict[str
         "id": "00000000-0000-0000-0000-000000000000-0",
     }
     values = request.values(told, names, dict.fromkeys(told.get("secrets", {}), "secret"))
-    hold, until = None, math.inf
+    hold = None
     try:
         await request.rendered(
             engine.ports.renderer, RenderRequest(text, f"InstanceTemplate {group.spec.template_ref.name}", values, limit)
         )
     except request.NotNow as wrong:
-        hold, until = Hold(wrong.reason, str(wrong)), now + COSTLY_SECONDS if wrong.passing else math.inf
-        if wrong.reason is Reason.RENDERER_FAILED:
-            return hold  # of the template nothing is known
-    engine.memory.cached[place] = (asked, hold, until)
+        hold = Hold(wrong.reason, str(wrong))
+        if wrong.passing:
+            return hold  # the renderer knows when it is worth trying again
+    engine.memory.cached[place] = (asked, hold)
     return hold
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,12 +141,14 @@ def test_time_and_memory_are_named() -> None:
 def test_who_waits_is_not_harmed() -> None:
     async def use(renderer: ChildRenderer) -> None:
         bodies = [f"{{{{ {number} }}}}" for number in range(20)]
+        for body in bodies:
+            await renderer.render(_request(body))
         bodies[3] = bodies[11] = ENDLESS
         bodies[7] = "{{ 'a' * 10 ** 9 }}"
         results = await asyncio.gather(*(renderer.render(_request(body)) for body in bodies), return_exceptions=True)
         for number, result in enumerate(results):
             if number in (3, 7, 11):
-                assert isinstance(result, errors.TemplateError)
+                assert isinstance(result, errors.TemplateError | errors.RendererFailed)
             else:
                 assert result == f"#!\n{number}".encode()
 
@@ -291,6 +294,21 @@ def test_how_a_child_ends_says_who_is_to_blame(
     before = _children()
     asyncio.run(run())
     assert _children() <= before
+
+
+def test_a_fresh_child_is_believed_and_what_it_says_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One render that costs too much takes 2 s, and is not tried again at once, whoever asks for it."""
+    started = _stand_in(tmp_path, monkeypatch, "echo 1; read line; kill -PROF $$")
+
+    async def use(renderer: ChildRenderer) -> None:
+        names = [replace(_request("1"), name=name, values={**VALUES, "service": name}) for name in ("web", "db", "app")]
+        results = await asyncio.gather(*map(renderer.render, (*names, *names)), return_exceptions=True)
+        for asked, result in zip((*names, *names), results, strict=True):
+            assert isinstance(result, errors.TooCostly)
+            assert str(result).startswith(asked.name)
+        assert started() == 1
+
+    _with_renderer(use)
 
 
 def test_a_renderer_that_fails_rests_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -327,6 +327,22 @@ def test_what_is_held_back_does_not_count_against_the_limit(tmp_path: Path) -> N
     run(tmp_path, scenario)
 
 
+def test_a_launch_that_costs_too_much_to_render_is_not_tried_again_soon(tmp_path: Path) -> None:
+    async def scenario(rig: Rig) -> None:
+        await ready(rig)
+        rig.renderer.fails = errors.TooCostly("t", 0, 0, "rendering took too long")
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
+        held = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert (held.sent, held.reason) == (Sent.HELD, Reason.TEMPLATE_INVALID)
+        assert held.after >= timedelta(minutes=1)
+        rig.renderer.fails = errors.RendererFailed("the renderer cannot be started")
+        await rig.launcher.launch(rig.instance(), binding(rig), recorded(rig))
+        held = rig.launcher.attempt(rig.instance().metadata.uid)
+        assert (held.sent, held.reason, held.after) == (Sent.HELD, Reason.RENDERER_FAILED, timedelta(0))
+
+    run(tmp_path, scenario)
+
+
 def test_calls_on_their_way_are_waited_for_and_then_cut_off(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         await ready(rig)
