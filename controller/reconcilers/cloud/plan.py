@@ -132,12 +132,12 @@ def _contacted(o: Observed, secrets: tuple[Action, ...]) -> Plan:
         return Plan((*secrets, AskIdentity()), False, Reason.RECONCILING, "the account is being asked who it is", recorded)
     if contact.account is None:
         reason = contact.reason or Reason.CLOUD_UNREACHABLE
-        due = contact.at + CONTACT_AGAIN
+        due = _due(o, contact, CONTACT_AGAIN)
         actions = (*secrets, AskIdentity()) if o.now >= due else secrets
         return Plan(actions, False, reason, contact.message, recorded, due)
     account = account_status(contact.account)
     in_doubt = contact.doubted or bool(o.trouble) or recorded not in (None, account)
-    due = contact.at + (CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
+    due = _due(o, contact, CONTACT_AGAIN if in_doubt else CONTACT_EVERY)
     actions = (*secrets, AskIdentity()) if o.now >= due else secrets
     due = min(due, o.now + SECRET_EVERY) if o.secret else due
     if recorded is not None and recorded != account:
@@ -148,6 +148,11 @@ def _contacted(o: Observed, secrets: tuple[Action, ...]) -> Plan:
     if o.machines is None:
         return Plan(actions, False, Reason.RECONCILING, "its machines are being listed", account, due)
     return Plan(actions, True, Reason.READY, _account(account), account, due)
+
+
+def _due(o: Observed, contact: Contact, after: timedelta) -> datetime:
+    """When the Cloud is asked again: at once where the clock was set back since."""
+    return contact.at + after if contact.at <= o.now else o.now
 
 
 def _recorded(o: Observed) -> AccountStatus | None:

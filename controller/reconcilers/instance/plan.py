@@ -105,8 +105,9 @@ def _turn(o: Observed) -> datetime:
 
 
 def _due(o: Observed, after: timedelta) -> datetime:
-    """When the launch is due so long after the last attempt."""
-    return (o.attempt.at or o.now) + after
+    """When the launch is due so long after the last attempt: at once where the clock was set back since."""
+    at = o.attempt.at or o.now
+    return at + after if at <= o.now else o.now
 
 
 def _paced(o: Observed, *, launched: bool | None) -> Stand:

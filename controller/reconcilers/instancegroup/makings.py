@@ -6,6 +6,7 @@ an unchanged group asks nobody.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -165,7 +166,7 @@ async def _resolved(engine: Engine, group: InstanceGroup, candidate: Implementat
     if binding is None or binding.inventory.listed is None or binding.inventory.trouble is not None:
         return _not_listed(cloud)
     kind, arm = candidate.arm()
-    place, now = ("resolve", key, json.dumps([kind, arm], sort_keys=True)), engine.ports.now().timestamp()
+    place, now = ("resolve", key, json.dumps([kind, arm], sort_keys=True)), asyncio.get_running_loop().time()
     kept: tuple[float, dict[str, Any] | Hold] | None = engine.memory.cached.get(place)
     if kept is None or kept[0] < now:
         answer: dict[str, Any] | Hold

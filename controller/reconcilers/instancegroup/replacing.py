@@ -20,6 +20,8 @@ from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed,
 #: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_MOST = timedelta(minutes=5)
+#: By this part more or less.
+JITTER = 0.1
 #: Refusals that say nothing of fewer machines, or of another implementation.
 _FULL = frozenset({Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID})
 #: A group in which nothing failed for so long, beyond the time its machines have to start, starts its back-off anew.
@@ -67,6 +69,8 @@ def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> R
     consecutive = _consecutive(o, broken)
     # Counted from when the failure was seen: a machine that never gets healthy fails long after its launch.
     due = last.due if last is not None and last.due is not None else o.now + back_off(consecutive, o.group.metadata.uid)
+    # It may stand in the status by a clock that was set back since.
+    due = min(due, o.now + BACK_OFF_MOST * (1 + JITTER))
     said = why(broken[0])[1]
     if last is not None and due > o.now:
         waits = Hold(Reason.BACK_OFF, f"{broken[0].metadata.name}: {said}; replaced after a back-off")
@@ -110,8 +114,8 @@ def _stands_in(instance: Instance) -> bool:
 
 
 def back_off(consecutive: int, seed: str) -> timedelta:
-    """How long the replacement after `consecutive` earlier ones waits; jittered by ±10 %, the same for the same seed."""
+    """How long the replacement after `consecutive` earlier ones waits; jittered, the same for the same seed."""
     if consecutive <= 0:
         return timedelta(0)
     plain = min(BACK_OFF_FIRST * 2 ** min(consecutive - 1, 10), BACK_OFF_MOST)
-    return plain * random.Random(f"{seed}/{consecutive}").uniform(0.9, 1.1)
+    return plain * random.Random(f"{seed}/{consecutive}").uniform(1 - JITTER, 1 + JITTER)

@@ -75,6 +75,10 @@ def denied(reason: Reason = Reason.DENIED, at: timedelta = timedelta(0)) -> Cont
         pytest.param(
             observed(contact=Contact(NOW - CONTACT_EVERY, "c1", OURS)), (AskIdentity(),), True, Reason.READY, id="asked now and then"
         ),
+        pytest.param(observed(contact=denied(at=timedelta(hours=2))), (AskIdentity(),), False, Reason.DENIED, id="denied, clock set back"),
+        pytest.param(
+            observed(contact=Contact(NOW + timedelta(hours=2), "c1", OURS)), (AskIdentity(),), True, Reason.READY, id="clock set back"
+        ),
         pytest.param(observed(contact=Contact(NOW, "c1", replace(OURS, id="a2"))), (), False, Reason.ACCOUNT_CHANGED, id="another account"),
         pytest.param(
             observed(contact=Contact(NOW, "c1", replace(OURS, region="r2"))), (), False, Reason.ACCOUNT_CHANGED, id="another region"

@@ -13,7 +13,7 @@ from controller.api.instance import Batch, Instance
 from controller.api.reasons import Reason
 from controller.reconcilers.instancegroup.observed import Hold, Observed
 from controller.reconcilers.instancegroup.plan import Create, plan
-from controller.reconcilers.instancegroup.replacing import BACK_OFF_FORGOTTEN, back_off
+from controller.reconcilers.instancegroup.replacing import BACK_OFF_FORGOTTEN, BACK_OFF_MOST, back_off
 from tests.properties.build import NOW, group, instance, launched, seconds, stands
 from tests.unit.reconcilers.groups import created, gone, held, observed, up
 
@@ -132,6 +132,19 @@ def test_a_failure_after_a_replacement_waits_and_says_until_when() -> None:
     assert gone(after) == ["shop-app-0"]
     assert after.replacement == Replacement(consecutive=3, time=todo.again)
     assert plan(replace(later, instances=(stands(0, True, Reason.READY),))).replacement == last, "it got well by itself"
+
+
+def test_a_back_off_by_a_clock_that_was_set_back_since_is_no_longer_than_the_longest() -> None:
+    noted = Replacement(consecutive=2, time=NOW + seconds(7200), due=NOW + seconds(7220))
+    o = observed(stands(0, False, Reason.MACHINE_ENDED), group=group(replicas=1, status=InstanceGroupStatus(replacement=noted)))
+    todo = plan(o)
+    assert (gone(todo), held(todo)) == ([], Reason.BACK_OFF)
+    assert todo.again is not None
+    assert todo.again - o.now <= BACK_OFF_MOST * 1.1
+    assert todo.replacement is not None
+    assert todo.replacement.due == todo.again, "it is counted from when it was first seen"
+    later = replace(o, group=group(replicas=1, status=InstanceGroupStatus(replacement=todo.replacement)), now=todo.again)
+    assert gone(plan(later)) == ["shop-app-0"]
 
 
 def test_a_quiet_group_begins_its_back_off_anew() -> None:

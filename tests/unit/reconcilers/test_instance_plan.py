@@ -232,6 +232,31 @@ def test_without_probes_the_clouds_word_is_enough() -> None:
     assert said(replace(o, instance=bare)) == Reason.READY.value
 
 
+@pytest.mark.parametrize(
+    ("attempt", "sent", "action"),
+    [
+        pytest.param(Attempt(Sent.HELD, Reason.SECRET_NOT_FOUND, "no Secret"), False, Launch(), id="held"),
+        pytest.param(Attempt(Sent.PACED, after=seconds(10)), False, Launch(), id="paced"),
+        pytest.param(Attempt(Sent.BEHIND, Reason.DENIED, "no", after=seconds(10)), False, Launch(), id="behind"),
+        pytest.param(Attempt(Sent.UNKNOWN, Reason.CLOUD_UNREACHABLE, "no answer", tries=3), True, Resend(), id="no answer"),
+        pytest.param(Attempt(Sent.PACED, after=seconds(10)), True, Resend(), id="no answer, paced"),
+        pytest.param(Attempt(Sent.BEHIND, Reason.DENIED, "no", after=seconds(10)), True, Resend(), id="no answer, behind"),
+    ],
+)
+def test_what_was_tried_by_a_clock_that_was_set_back_since_is_due(attempt: Attempt, sent: bool, action: Action) -> None:
+    o = observed(launched() if sent else None, attempt=replace(attempt, at=NOW + seconds(7200)), now=NOW)
+    assert plan(o).actions == (action,)
+    soon = replace(o, attempt=replace(attempt, at=NOW))
+    assert plan(soon).actions == ()
+
+
+def test_a_launch_that_is_held_back_waits_as_long_as_the_launcher_says() -> None:
+    o = observed(attempt=Attempt(Sent.HELD, Reason.TEMPLATE_INVALID, "too long", at=NOW, after=seconds(60)), now=NOW)
+    todo = plan(replace(o, now=NOW + seconds(59)))
+    assert (todo.actions, todo.again) == ((), NOW + seconds(60))
+    assert plan(replace(o, now=NOW + seconds(60))).actions == (Launch(),)
+
+
 def test_a_burnt_launch_stays_burnt_in_every_later_process() -> None:
     burnt = launched().model_copy(update={"conditions": (build.said("Launched", False, Reason.LAUNCH_LOST),)})
     assert plan(observed(burnt)).actions == ()
