@@ -263,7 +263,7 @@ HELP: dict[Reason, tuple[str, str]] = {
     ),
     Reason.REVISION_CHANGED: (
         "The template has changed. Running machines are of an older revision; what was not launched yet is made anew.",
-        "Delete the Instances that run one by one to have them made anew.",
+        "Delete Instances one by one to have them made anew.",
     ),
     Reason.INPUT_CHANGED: (
         "What running machines were told has changed since, for example an address.",

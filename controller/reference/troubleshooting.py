@@ -61,6 +61,7 @@ EVENTS: dict[str, frozenset[Reason]] = {
             Reason.SCALE_IN_REFUSED,
             Reason.BATCH_BROKEN,
             Reason.REVISION_CHANGED,
+            Reason.INPUT_CHANGED,
             Reason.REJECTED,
             Reason.FORBIDDEN,
             Reason.DEFECT,

@@ -258,3 +258,28 @@ def test_what_a_restore_has_left_without_a_record_keeps_its_machine(tmp_path: Pa
         await rig.unchanged(300)
 
     assert len(play(tmp_path, main).made()) == 3
+
+
+def test_a_variable_of_the_infrastructure_is_corrected(tmp_path: Path) -> None:
+    """That is no change of the template; addresses that come and go are none of the variables."""
+
+    async def main(rig: Rig) -> None:
+        def shop(name: str) -> Document:
+            services = (service("db", scaling={"min": 2}), service("app", "db", scaling={"min": 3}))
+            return infrastructure(*services, variables=_variable(name))
+
+        reads = READS + "# {{ services.db.addresses | join(',') }}\n"
+        await rig.make(secret("db", pw="abc"), cloud(), template("db"), template("app", reads), shop("bd"))
+        await rig.until("Instance", "shop-app-0", "SecretNotFound", seconds=120)
+        before = _batches(rig)
+        await rig.patch("InstanceGroup", "shop-db", {"spec": {"replicas": 3}})
+        await rig.wait(lambda: len(rig.live("db")) == 3 and rig.why("InstanceGroup", "shop-db") == "Ready", 120)
+        await rig.let_pass(60)
+        assert before <= _batches(rig)
+        await rig.make(shop("db"))
+        await rig.wait(rig.ready, 120)
+        told = [each["message"] for each in await rig.events("InputChanged", "shop-app")]
+        assert len([each for each in told if "its variables have changed before its launch" in each]) == 3
+        _was_no_failure(rig)
+
+    assert len(play(tmp_path, main, steady()).made("app")) == 3

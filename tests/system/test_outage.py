@@ -128,6 +128,8 @@ def test_what_was_lost_while_it_was_away_is_replaced_and_nothing_else(tmp_path: 
             lambda: rig.world.kill(also_killed),
             lambda: rig.world.stop(stopped),
         )
+        # Which of them is seen first is chance.
+        await rig.wait(lambda: all(rig.world.machines[each].ending < NEVER for each in lost.values()), HEALED_SECONDS)
         await _healed(rig, 4)
         assert ids(rig.world.live()) & before == before - set(lost.values())
 

@@ -32,23 +32,21 @@ def to_plan_again(instances: Sequence[Instance], launched: Set[str], room: int) 
     return tuple(named for batch in found for named in _again(batch, room))
 
 
-def outdated(instances: Sequence[Instance], launched: Set[str], revision: str) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
-    """Instances of whole batches that have no machine and are of another revision than the newest: those never launched, those denied.
+def outdated(
+    instances: Sequence[Instance], launched: Set[str], revision: str, overtaken: Set[str] = frozenset()
+) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
+    """Instances of whole batches that have no machine and would be made otherwise now: those never launched, those denied.
 
-    The first member of a batch comes before the others. An Instance without a revision was claimed, and stays with all of its batch.
+    That is so of another revision than the newest, and of those never launched that are named as `overtaken`. The first member of a batch
+    comes before the others. An Instance without a revision was claimed, and stays with all of its batch.
     """
-    older = [each for each in instances if each.spec.revision != revision and each.status.machine is None]
-    if not older:
+    older = {each.metadata.name for each in instances if each.spec.revision not in ("", revision)}
+    if not older and not overtaken:
         return (), ()
-    ids = {each.spec.batch.id for each in older}
-    batches = [
-        batch
-        for batch in _unlisted((each for each in instances if each.spec.batch.id in ids), launched)
-        if all(each.spec.revision not in ("", revision) and each.status.machine is None for each in batch)
-    ]
-    unlaunched = [batch for batch in batches if all(each.status.launch is None for each in batch)]
-    denied = [batch for batch in batches if any(each.status.launch is not None and _is_denied(each) for each in batch)]
-    return _staying(unlaunched), _staying(denied)
+    found = _unlisted(instances, launched)
+    never = [batch for batch in found if all(_is_bare(each) and each.status.launch is None for each in batch)]
+    denied = [batch for batch in found if all(map(_is_bare, batch)) and any(map(_is_denied, batch))]
+    return _named(never, older | overtaken), _named(denied, older)
 
 
 def _unlisted(instances: Iterable[Instance], launched: Set[str]) -> list[list[Instance]]:
@@ -60,13 +58,19 @@ def _unlisted(instances: Iterable[Instance], launched: Set[str]) -> list[list[In
     return list(found.values())
 
 
-def _staying(batches: Sequence[Sequence[Instance]]) -> tuple[Instance, ...]:
-    return tuple(each for batch in batches for each in batch if not each.metadata.deleting)
+def _is_bare(instance: Instance) -> bool:
+    return instance.status.machine is None
+
+
+def _named(batches: Sequence[Sequence[Instance]], names: Set[str]) -> tuple[Instance, ...]:
+    """The batches all of whose members are among the names; of these the members that stay."""
+    whole = (batch for batch in batches if all(each.metadata.name in names for each in batch))
+    return tuple(each for batch in whole for each in batch if not each.metadata.deleting)
 
 
 def _is_denied(instance: Instance) -> bool:
     """Whether the cloud's newest answer to its launch is that it is not allowed."""
-    said = condition(instance.status.conditions, "Launched")
+    said = condition(instance.status.conditions, "Launched") if instance.status.launch is not None else None
     return said is not None and said.status == "False" and said.reason == Reason.DENIED.value
 
 

@@ -34,6 +34,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         dependencies=tuple(_dependency(service, other) for service, other in dependencies.items()),
         revision=name,
         stale=inputs.stale(instances, name, told),
+        overtaken=inputs.overtaken(instances, name, told),
         unclaimed=_unclaimed(engine, group),
         duplicates=tuple(sorted(_duplicates(engine, instances))),
         blockers=_blockers(engine, group),

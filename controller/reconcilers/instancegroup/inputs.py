@@ -120,9 +120,22 @@ def stale(instances: tuple[Instance, ...], revision: str, now: dict[str, Any] | 
     )
 
 
+def overtaken(instances: tuple[Instance, ...], revision: str, now: dict[str, Any] | None) -> frozenset[str]:
+    """Names of those of the newest revision that were told other variables or Secrets than they would be now. Addresses come and go."""
+    if now is None:
+        return frozenset()
+    newest = _variables_of(now)
+    told = (each for each in instances if each.spec.inputs and each.spec.revision == revision)
+    return frozenset(each.metadata.name for each in told if _variables_of(each.spec.inputs) != newest)
+
+
+def _variables_of(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (inputs.get("variables"), inputs.get("secrets"))
+
+
 def _kept(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
     """What counts as told: variables, which Secret keys, and each service's addresses."""
-    return (inputs.get("variables"), inputs.get("secrets"), _addresses(inputs))
+    return (*_variables_of(inputs), _addresses(inputs))
 
 
 def _moved(told: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

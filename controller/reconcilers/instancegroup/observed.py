@@ -66,7 +66,8 @@ class Observed:
     """What is known of one group.
 
     `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
-    revision; `stale` names Instances whose inputs are no longer so, None: nobody knows; `in_doubt` says why nothing may be destroyed.
+    revision; `stale` names Instances whose inputs are no longer so, None: nobody knows; `overtaken` those of the newest revision whose
+    variables are not. `in_doubt` says why nothing may be destroyed.
     `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
     which any machine is listed; `another` that new ones would be of one that was not refused lately. `narrow` is the implementation
@@ -81,6 +82,7 @@ class Observed:
     dependencies: tuple[Dependency, ...] = ()
     revision: str = ""
     stale: frozenset[str] | None = frozenset()
+    overtaken: frozenset[str] = frozenset()
     unclaimed: tuple[Unclaimed, ...] = ()
     duplicates: tuple[Identity, ...] = ()
     blockers: tuple[str, ...] = ()

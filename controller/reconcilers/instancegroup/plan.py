@@ -107,7 +107,7 @@ def _steady(o: Observed) -> Plan:
     outdated = () if o.in_doubt else _outdated(o)
     if outdated and held is None:
         # No failure, and no machine that the brake would keep; what a denied launch may have made is looked for while it ends.
-        hold = Hold(Reason.SCALING, "the template has changed, and what has no machine yet is planned again")
+        hold = Hold(Reason.SCALING, "the description has changed, and what has no machine yet is planned again")
         return Plan(outdated, wanted(o.group), hold, o.group.status.replacement)
     live = tuple(each for each in o.instances if not each.metadata.deleting)
     want = wanted(o.group)
@@ -127,10 +127,14 @@ def _steady(o: Observed) -> Plan:
 
 
 def _outdated(o: Observed) -> tuple[Delete, ...]:
-    """Instances of an older revision that have no machine: the newest takes their place."""
-    unlaunched, denied = batches.outdated(o.instances, o.launched, o.revision)
+    """Instances that have no machine and would be made otherwise now: others take their place."""
+    unlaunched, denied = batches.outdated(o.instances, o.launched, o.revision, o.overtaken)
+    changed = {
+        True: (Reason.INPUT_CHANGED, "its variables have changed before its launch"),
+        False: (Reason.REVISION_CHANGED, "the template has changed before its launch"),
+    }
     return (
-        *(Delete(each.metadata.name, Reason.REVISION_CHANGED, "the template has changed before its launch") for each in unlaunched),
+        *(Delete(each.metadata.name, *changed[each.spec.revision == o.revision]) for each in unlaunched),
         *(Delete(each.metadata.name, Reason.DENIED, "its launch is denied, and the template has changed since") for each in denied),
     )
 

@@ -100,7 +100,7 @@ async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -
 
 
 #: On these grounds an Instance goes whose batch was never launched.
-_UNLAUNCHED = frozenset({Reason.BATCH_BROKEN, Reason.REVISION_CHANGED})
+_UNLAUNCHED = frozenset({Reason.BATCH_BROKEN, Reason.REVISION_CHANGED, Reason.INPUT_CHANGED})
 #: These may hold no longer when the Instance is to go.
 _PASSING = (FAILED - ENDED) | {Reason.DENIED}
 
