@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -47,8 +47,9 @@ class CloudStatus(Status):
     controller_id: str | None = Field(
         default=None, description="The controller's id, in the tag occopus.io/controller of each of its machines.", max_length=63
     )
-    secrets: tuple[str, ...] = Field(
+    secrets: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
         default=(),
+        max_length=16,
         description="Secrets that carry the controller's finalizer for this Cloud: without them its machines could not be ended.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
