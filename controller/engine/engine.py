@@ -105,6 +105,8 @@ class Memory:
     halved: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict[tuple[str, str], tuple[int, float]])
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict[tuple[str, str], Refused])
     cached: dict[Any, Any] = field(default_factory=dict[Any, Any])
+    #: UIDs of Infrastructures that were seen to be deleted with `--cascade=orphan`, until they are gone.
+    orphaning: set[str] = field(default_factory=set[str])
 
     def note_gone(self, batch: str, now: datetime) -> None:
         """The first member of the batch is gone; those of long ago are forgotten, what they sent has shown by now."""
@@ -157,6 +159,8 @@ class Engine:
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and new is None:
             self._forget(old)
+        if new is not None and new["kind"] == "Infrastructure" and meta.ORPHAN in new["metadata"].get("finalizers", ()):
+            self.memory.orphaning.add(new["metadata"]["uid"])
         for each in self._wakes(self.objects, old, new):
             match each.how:
                 case How.USER:
@@ -183,6 +187,8 @@ class Engine:
             case "InstanceGroup":
                 self.launcher.forget_group(uid)
                 self.memory.cached.pop(("trial", uid), None)
+            case "Infrastructure":
+                self.memory.orphaning.discard(uid)
             case "InstanceTemplate":
                 self.memory.cached.pop(("facts", key.namespace, key.name), None)
             case _:

@@ -296,6 +296,7 @@ UNREACHED: dict[str, str] = {
         "reconcilers/cloud/reconcile.py _free objects.guard",
         "reconcilers/cloud/reconcile.py _release objects.set_finalizer",
         "reconcilers/infrastructure/reconcile.py _act objects.write",
+        "reconcilers/infrastructure/reconcile.py _free objects.write",
         "reconcilers/infrastructure/reconcile.py _update objects.write",
         "reconcilers/instance/reconcile.py _act objects.set_finalizer",
         "reconcilers/instance/reconcile.py _act objects.write_launch",

@@ -84,8 +84,8 @@ class Groups:
                 case Release():
                     assert not self.groups, "let go while groups are left"
                     self.released = True
-                case planner.AddFinalizer() | planner.AdoptGroup():
-                    raise AssertionError("it has its finalizer, and all groups are its own")
+                case planner.AddFinalizer() | planner.AdoptGroup() | planner.FreeGroup():
+                    raise AssertionError("it has its finalizer, all groups are its own, and none outlives it")
         return todo
 
     def _delete(self, name: str, before: Edges) -> None:

@@ -83,6 +83,27 @@ def test_a_cloud_made_anew_for_another_account_leaves_the_machines_of_the_first(
     assert len(play(tmp_path, main).made()) == 2
 
 
+def test_groups_that_the_garbage_collector_overlooks_outlive_their_infrastructure_all_the_same(tmp_path: Path) -> None:
+    """Of `kubectl delete infrastructure --cascade=orphan`: it takes the finalizer away and has not heard of the groups yet."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        machines = ids(rig.world.live())
+        await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": [FINALIZER, "orphan"]}})
+        await rig.delete("Infrastructure", "shop")
+        await rig.let_pass(30)
+        assert rig.find("Infrastructure", "shop") is not None
+        await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": [FINALIZER]}})
+        await rig.wait(lambda: rig.find("Infrastructure", "shop") is None, 30)
+        await rig.let_pass(120)
+        groups = [rig.obj("InstanceGroup", f"shop-{name}")["metadata"] for name in ("db", "app", "web")]
+        assert [each.get("ownerReferences", []) for each in groups] == [[], [], []]
+        assert not any(each.get("deletionTimestamp") for each in groups)
+        assert ids(rig.world.live()) == machines
+
+    play(tmp_path, main)
+
+
 def test_a_group_that_was_left_without_its_infrastructure_keeps_what_may_run_until_it_is_back(tmp_path: Path) -> None:
     """As `kubectl delete infrastructure --cascade=orphan` leaves it: nothing could be launched in a machine's place."""
 

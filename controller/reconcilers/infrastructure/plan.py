@@ -22,7 +22,7 @@ class Observed:
     `groups` are its own, `orphans` groups of its names that nobody owns (`--cascade=orphan` leaves them), `taken` names of
     groups that it wants and others hold, `id_taken` the Infrastructure that has its
     spec.id, `machines` how many unclaimed machines of its identity exist per service, `unseen` why of some Clouds it is
-    not known yet which machines they have.
+    not known yet which machines they have. `orphaning` says that it was seen to be deleted with `--cascade=orphan`.
     """
 
     infrastructure: Infrastructure
@@ -34,6 +34,7 @@ class Observed:
     clouds: Mapping[str, str] = field(default_factory=dict[str, str])
     machines: Mapping[str, int] = field(default_factory=dict[str, int])
     unseen: Mapping[str, str] = field(default_factory=dict[str, str])
+    orphaning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,13 @@ class AddFinalizer:
 class CreateGroup:
     name: str
     spec: InstanceGroupSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FreeGroup:
+    """Take our name off a group that is to outlive the Infrastructure."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class Release:
     """Let the Infrastructure go, if a live list shows none of its groups."""
 
 
-Action = AddFinalizer | CreateGroup | AdoptGroup | UpdateGroup | DeleteGroup | Release
+Action = AddFinalizer | CreateGroup | FreeGroup | AdoptGroup | UpdateGroup | DeleteGroup | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +200,9 @@ def _ending(o: Observed) -> Plan:
         return Plan()
     if not o.groups:
         return Plan((Release(),))
+    if o.orphaning:
+        # The collector lets go of those that it knows; of one made a moment ago it may not have heard.
+        return Plan(tuple(FreeGroup(each.metadata.name) for each in o.groups))
     removals, waits = _remove(o.groups, o.groups)
     return Plan(removals, waits=waits)
 

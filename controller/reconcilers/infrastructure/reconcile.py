@@ -25,6 +25,7 @@ from controller.reconcilers.infrastructure.plan import (
     AdoptGroup,
     CreateGroup,
     DeleteGroup,
+    FreeGroup,
     Observed,
     Release,
     UpdateGroup,
@@ -50,6 +51,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     fresh = engine.objects.model(key, Infrastructure)
     if fresh is not None:
         await _report(engine, key, fresh)
+    if any(isinstance(each, FreeGroup) for each in todo.actions):
+        return 0.0  # They are its own no more, so that none of them wakes it.
     # A ConfigMap is not watched in every home.
     return _ASK_AGAIN_SECONDS if any(each.reason is Reason.CONFIG_MAP_NOT_FOUND for each in todo.problems) else None
 
@@ -88,6 +91,7 @@ async def _gather(engine: Engine, key: Key, infrastructure: Infrastructure) -> O
         clouds=_clouds(engine, key.namespace),
         machines=_unclaimed(engine, infrastructure),
         unseen=_unseen(engine, key.namespace),
+        orphaning=infrastructure.metadata.uid in engine.memory.orphaning,
     )
 
 
@@ -181,6 +185,8 @@ async def _act(engine: Engine, key: Key, infrastructure: Infrastructure, action:
             owner = owner_reference("Infrastructure", infrastructure.metadata)
             await engine.objects.write(Key("InstanceGroup", key.namespace, name), {"metadata": {"ownerReferences": [owner]}})
             await engine.say(key, "Normal", Reason.CLAIMED, f"group {name}, which nobody owned")
+        case FreeGroup(name):
+            await _free(engine, Key("InstanceGroup", key.namespace, name), infrastructure.metadata.uid)
         case UpdateGroup(name, spec):
             await _update(engine, Key("InstanceGroup", key.namespace, name), spec)
         case DeleteGroup(name):
@@ -189,6 +195,12 @@ async def _act(engine: Engine, key: Key, infrastructure: Infrastructure, action:
             await engine.objects.delete(Key("InstanceGroup", key.namespace, name), as_seen=True)
         case Release():
             raise ValueError("released by reconcile")
+
+
+async def _free(engine: Engine, group: Key, owner: str) -> None:
+    seen = engine.objects.get(group)
+    owners = [each for each in seen["metadata"].get("ownerReferences", ()) if each["uid"] != owner] if seen is not None else []
+    await engine.objects.write(group, {"metadata": {"ownerReferences": owners or None}})
 
 
 async def _update(engine: Engine, key: Key, spec: InstanceGroupSpec) -> None:
