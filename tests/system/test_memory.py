@@ -55,9 +55,10 @@ def sizes(root: object) -> Counter[str]:
 
 
 async def _least(rig: Rig) -> Counter[str]:
-    """The sizes when nothing is under way: what is due at some time is in a heap now and then."""
+    """The sizes when nothing is under way: what was to be done by some time is in a heap until then, at most for as long as a machine
+    has to start."""
     found = sizes(rig.engine)
-    for _ in range(5):
+    for _ in range(8):
         await rig.let_pass(100)
         found &= sizes(rig.engine)
     return found
