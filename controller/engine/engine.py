@@ -159,7 +159,7 @@ class Engine:
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and new is None:
             self._forget(old)
-        if new is not None and new["kind"] == "Infrastructure" and meta.ORPHAN in new["metadata"].get("finalizers", ()):
+        if new is not None and new["kind"] == "Infrastructure" and _is_orphaning(new["metadata"]):
             self.memory.orphaning.add(new["metadata"]["uid"])
         for each in self._wakes(self.objects, old, new):
             match each.how:
@@ -363,3 +363,8 @@ class Engine:
         obj = self.objects.get(key)
         if obj is not None:
             await self.objects.event(Event(key, obj["metadata"]["uid"], type, reason.value, message))
+
+
+def _is_orphaning(metadata: Obj) -> bool:
+    """Whether it is deleted with `--cascade=orphan`, by its metadata."""
+    return "deletionTimestamp" in metadata and meta.ORPHAN in metadata.get("finalizers", ())

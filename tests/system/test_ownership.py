@@ -104,6 +104,21 @@ def test_groups_that_the_garbage_collector_overlooks_outlive_their_infrastructur
     play(tmp_path, main)
 
 
+def test_an_infrastructure_that_was_not_deleted_so_takes_its_groups_along(tmp_path: Path) -> None:
+    """The collector's finalizer by itself says nothing: only a deletion with it."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*chain())
+        for finalizers in ([FINALIZER, "orphan"], [FINALIZER]):
+            await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": finalizers}})
+            await rig.let_pass(5)
+        await rig.delete("Infrastructure", "shop")
+        await rig.wait(rig.gone, 200)
+        assert rig.world.live() == []
+
+    play(tmp_path, main)
+
+
 def test_a_group_that_was_left_without_its_infrastructure_keeps_what_may_run_until_it_is_back(tmp_path: Path) -> None:
     """As `kubectl delete infrastructure --cascade=orphan` leaves it: nothing could be launched in a machine's place."""
 
