@@ -103,7 +103,8 @@ class Fault:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "stop":
-                os.kill(os.getpid(), signal.SIGSTOP)
+                # To this thread: one that is sent to the process is taken by another thread, and this one makes its call meanwhile.
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             case seconds:
                 threading.Event().wait(float(seconds))
 
