@@ -105,7 +105,7 @@ class Memory:
     halved: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict[tuple[str, str], tuple[int, float]])
     refused: dict[tuple[str, str], Refused] = field(default_factory=dict[tuple[str, str], Refused])
     cached: dict[Any, Any] = field(default_factory=dict[Any, Any])
-    #: UIDs of Infrastructures that were seen to be deleted with `--cascade=orphan`, until they are gone.
+    #: UIDs of Infrastructures and groups that were seen to be deleted with `--cascade=orphan`, until they are gone.
     orphaning: set[str] = field(default_factory=set[str])
 
     def note_gone(self, batch: str, now: datetime) -> None:
@@ -159,7 +159,7 @@ class Engine:
     def _changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and new is None:
             self._forget(old)
-        if new is not None and new["kind"] == "Infrastructure" and _is_orphaning(new["metadata"]):
+        if new is not None and new["kind"] in ("Infrastructure", "InstanceGroup") and _is_orphaning(new["metadata"]):
             self.memory.orphaning.add(new["metadata"]["uid"])
         for each in self._wakes(self.objects, old, new):
             match each.how:
@@ -174,6 +174,7 @@ class Engine:
         """By whosever hand it went."""
         uid, key = gone["metadata"]["uid"], key_of(gone)
         self._rolled_up.pop(key, None)
+        self.memory.orphaning.discard(uid)
         match key.kind:
             case "Instance":
                 self._looked.discard(key)
@@ -187,8 +188,6 @@ class Engine:
             case "InstanceGroup":
                 self.launcher.forget_group(uid)
                 self.memory.cached.pop(("trial", uid), None)
-            case "Infrastructure":
-                self.memory.orphaning.discard(uid)
             case "InstanceTemplate":
                 self.memory.cached.pop(("facts", key.namespace, key.name), None)
             case _:

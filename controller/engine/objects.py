@@ -239,6 +239,11 @@ class Objects:
         await self._patched(key, seen, part, "")
         return True
 
+    async def disown(self, key: Key, owner: str) -> None:
+        """Take the owner of that UID off the object, and leave others. Raises Conflict."""
+        owners = [each for each in self._seen(key)["metadata"].get("ownerReferences", ()) if each["uid"] != owner]
+        await self.write(key, {"metadata": {"ownerReferences": owners or None}})
+
     async def _patched(self, key: Key, seen: Obj, patch: Obj, subresource: Any) -> None:
         try:
             answer = await self.store.patch(key, patch, version=seen["metadata"]["resourceVersion"], subresource=subresource)

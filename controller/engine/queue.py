@@ -19,6 +19,8 @@ K = TypeVar("K")
 #: First and longest back-off of a key whose pass failed, in seconds.
 RETRY_FIRST_SECONDS = 0.5
 RETRY_MOST_SECONDS = 60.0
+#: So many entries of the heap beyond twice the keys may be of keys that were woken earlier; then these are cleared away.
+_SPARE = 64
 
 
 class Lane(Enum):
@@ -77,6 +79,9 @@ class WorkQueue(Generic[K]):
         self._due[key] = due
         self._sequence += 1
         heapq.heappush(self._heap, (due, self._sequence, key))
+        if len(self._heap) > 2 * len(self._due) + _SPARE:
+            self._heap = [each for each in self._heap if self._due.get(each[2]) == each[0]]
+            heapq.heapify(self._heap)
         self._arm()
 
     def retry(self, key: K, limit_seconds: float = RETRY_MOST_SECONDS) -> None:

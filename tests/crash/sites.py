@@ -27,7 +27,7 @@ BEHIND = ("stores", "clouds")
 METHODS: Mapping[str, frozenset[str]] = {
     "store": frozenset({"get", "list", "create", "patch", "delete", "watch", "record", "holds"}),
     "objects": frozenset(
-        {"create", "write", "write_status", "write_launch", "say_trouble", "delete", "refresh", "set_finalizer", "guard", "event"}
+        {"create", "write", "write_status", "write_launch", "say_trouble", "delete", "refresh", "set_finalizer", "disown", "guard", "event"}
     ),
     "driver": frozenset({"identity", "list", "resolve", "describe", "prepare", "create", "delete", "close", "console"}),
     "engine": frozenset({"say"}),

@@ -15,10 +15,10 @@ from tests.crash.test_crash import place
 _ANSWERED = "the answer to another process that waits: whoever reconciles next gives it (tests/unit/test_asking.py)"
 _COMMAND_READS = "the command reads"
 _ASKED = "what the user asks for by the command; after a crash it is asked for again, as each scenario's step is"
+_OVERLOOKED = "only where the garbage collector overlooks what is owned (tests/system/test_ownership.py)"
 _AT_THE_START = "before the engine starts; found or made by each start"
 #: What no scenario reaches, and why: a call in a function of a file below `controller/`.
 UNREACHED: dict[str, str] = {
-    "reconcilers/infrastructure/reconcile.py _free objects.write": "only where the garbage collector overlooks a group",
     "asking.py _answer store.get": _ANSWERED,
     "asking.py _answer store.patch": _ANSWERED,
     "cli/cluster.py _check_update store.get": _COMMAND_READS,
@@ -48,6 +48,8 @@ UNREACHED: dict[str, str] = {
     "engine/inventory.py _ask_missing driver.describe": "a read; asked only where a list lacks a machine, as those of test_lists.py do",
     "engine/inventory.py _list_changes driver.list": "only beside more than 200 machines: a read; the drawn stories come to it",
     "engine/request.py _template objects.refresh": "a read of what a restart has forgotten or somebody has removed",
+    "reconcilers/infrastructure/reconcile.py _act objects.disown": _OVERLOOKED,
+    "reconcilers/instancegroup/reconcile.py _act objects.disown": _OVERLOOKED,
     "reconcilers/instancegroup/creation.py _must_be_known objects.refresh": "a read of what a watch shows later",
     "reconcilers/instancegroup/reconcile.py _delete objects.refresh": "a read after a conflict",
     "reconcilers/instancegroup/snapshots.py ensure objects.refresh": "a read after somebody else made the revision first",

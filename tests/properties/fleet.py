@@ -280,7 +280,7 @@ class Fleet:
             case group_plan.Release():
                 assert not self.lives, "let go while Instances are left"
                 self.gone = True
-            case group_plan.Claim() | group_plan.AddFinalizer():
+            case group_plan.Claim() | group_plan.Free() | group_plan.AddFinalizer():
                 raise AssertionError(f"nothing here asks for {action}")
 
     def _make(self, replaces: str) -> None:

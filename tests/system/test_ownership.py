@@ -104,6 +104,29 @@ def test_groups_that_the_garbage_collector_overlooks_outlive_their_infrastructur
     play(tmp_path, main)
 
 
+def test_instances_that_the_garbage_collector_overlooks_outlive_their_group_all_the_same(tmp_path: Path) -> None:
+    """Of `kubectl delete instancegroup --cascade=orphan`: the Infrastructure makes the group anew, and it takes them over."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(3))
+        machines, before = ids(rig.world.live()), rig.obj("InstanceGroup", "shop-app")["metadata"]["uid"]
+        await rig.patch("InstanceGroup", "shop-app", {"metadata": {"finalizers": [FINALIZER, "orphan"]}})
+        await rig.delete("InstanceGroup", "shop-app")
+        await rig.let_pass(30)
+        await rig.patch("InstanceGroup", "shop-app", {"metadata": {"finalizers": [FINALIZER]}})
+        await rig.wait(lambda: rig.find("InstanceGroup", "shop-app") is not None and _uid(rig, "shop-app") != before, 30)
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(120)
+        assert ids(rig.world.live()) == machines
+        assert {each["metadata"]["ownerReferences"][0]["uid"] for each in rig.instances()} == {_uid(rig, "shop-app")}
+
+    assert len(play(tmp_path, main).made()) == 3
+
+
+def _uid(rig: Rig, group: str) -> str:
+    return rig.obj("InstanceGroup", group)["metadata"]["uid"]
+
+
 def test_an_infrastructure_that_was_not_deleted_so_takes_its_groups_along(tmp_path: Path) -> None:
     """The collector's finalizer by itself says nothing: only a deletion with it."""
 

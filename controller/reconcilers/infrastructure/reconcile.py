@@ -186,7 +186,7 @@ async def _act(engine: Engine, key: Key, infrastructure: Infrastructure, action:
             await engine.objects.write(Key("InstanceGroup", key.namespace, name), {"metadata": {"ownerReferences": [owner]}})
             await engine.say(key, "Normal", Reason.CLAIMED, f"group {name}, which nobody owned")
         case FreeGroup(name):
-            await _free(engine, Key("InstanceGroup", key.namespace, name), infrastructure.metadata.uid)
+            await engine.objects.disown(Key("InstanceGroup", key.namespace, name), infrastructure.metadata.uid)
         case UpdateGroup(name, spec):
             await _update(engine, Key("InstanceGroup", key.namespace, name), spec)
         case DeleteGroup(name):
@@ -195,12 +195,6 @@ async def _act(engine: Engine, key: Key, infrastructure: Infrastructure, action:
             await engine.objects.delete(Key("InstanceGroup", key.namespace, name), as_seen=True)
         case Release():
             raise ValueError("released by reconcile")
-
-
-async def _free(engine: Engine, group: Key, owner: str) -> None:
-    seen = engine.objects.get(group)
-    owners = [each for each in seen["metadata"].get("ownerReferences", ()) if each["uid"] != owner] if seen is not None else []
-    await engine.objects.write(group, {"metadata": {"ownerReferences": owners or None}})
 
 
 async def _update(engine: Engine, key: Key, spec: InstanceGroupSpec) -> None:

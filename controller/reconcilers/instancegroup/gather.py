@@ -39,6 +39,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         duplicates=tuple(sorted(_duplicates(engine, instances))),
         blockers=_blockers(engine, group),
         orphaned=await _orphaned(engine, group),
+        orphaning=group.metadata.uid in engine.memory.orphaning,
         in_doubt=_in_doubt(engine, instances),
         most=made.most if made is not None else 1,
         room=made.room if made is not None else 0,

@@ -68,7 +68,8 @@ class Observed:
     `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
     revision; `stale` names Instances whose inputs are no longer so, None: nobody knows; `overtaken` those of the newest revision whose
     variables are not. `in_doubt` says why nothing may be destroyed.
-    `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone.
+    `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone,
+    `orphaning` that it was seen to be deleted with `--cascade=orphan`.
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
     which any machine is listed; `another` that new ones would be of one that was not refused lately. `narrow` is the implementation
     that new Instances would be of, if its Cloud had no room lately for as many as were asked for; `full` are all that had none for one.
@@ -87,6 +88,7 @@ class Observed:
     duplicates: tuple[Identity, ...] = ()
     blockers: tuple[str, ...] = ()
     orphaned: bool = False
+    orphaning: bool = False
     in_doubt: str = ""
     most: int = 1
     room: int = 0

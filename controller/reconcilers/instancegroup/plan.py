@@ -46,6 +46,13 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Free:
+    """Take our name off an Instance that is to outlive the group."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleIn:
     """Lower replicas by the deleting Instances named, and note them, in one patch at the version seen."""
 
@@ -71,7 +78,7 @@ class Release:
     orphaned: bool = False
 
 
-Action = AddFinalizer | Create | Claim | Delete | ScaleIn | RefuseScaleIn | Release
+Action = AddFinalizer | Create | Claim | Delete | Free | ScaleIn | RefuseScaleIn | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +233,9 @@ def _scale_in(o: Observed) -> tuple[Action, ...]:
     return (ScaleIn(max(lowest, wanted(o.group) - len(fresh)), tuple(sorted(kept | set(fresh))), tuple(fresh)),)
 
 
+_LET_GO = Hold(Reason.TERMINATING, "its Instances are let go, not ended")
+
+
 def _ending(o: Observed) -> Plan:
     if o.orphaned:
         # That the owner is missing is never a ground to end machines (design section 5, rule 5).
@@ -233,7 +243,10 @@ def _ending(o: Observed) -> Plan:
         return Plan((Release(orphaned=True),), 0, hold, o.group.status.replacement)
     if meta.ORPHAN in o.group.metadata.finalizers:
         # `--cascade=orphan`: its Instances are taken from it, and go on without it.
-        return Plan((), 0, Hold(Reason.TERMINATING, "its Instances are let go, not ended"), o.group.status.replacement)
+        return Plan((), 0, _LET_GO, o.group.status.replacement)
+    if o.orphaning and o.instances:
+        # The garbage collector lets go of those that it knows; of one made a moment ago it may not have heard.
+        return Plan(tuple(Free(each.metadata.name) for each in o.instances), 0, _LET_GO, o.group.status.replacement)
     if o.blockers:
         hold = Hold(Reason.WAITING_FOR_DEPENDENTS, f"{', '.join(o.blockers)} have machines that go first")
         return Plan((), 0, hold, o.group.status.replacement)

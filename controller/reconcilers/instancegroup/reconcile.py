@@ -23,6 +23,7 @@ from controller.reconcilers.instancegroup.plan import (
     Claim,
     Create,
     Delete,
+    Free,
     Plan,
     RefuseScaleIn,
     Release,
@@ -52,6 +53,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if made is not None and any(snapshots.needs(each, made) for each in observed.instances):
         await snapshots.ensure(engine, group, made)
     await snapshots.prune(engine, group, observed.revision)
+    if any(isinstance(each, Free) for each in todo.actions):
+        return 0.0  # They are its own no more, so that nothing that becomes of them has to wake it.
     return _again(engine, todo, observed)
 
 
@@ -91,6 +94,8 @@ async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -
                 metrics.replacements.labels(reason.value).inc()
             await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
             await _delete(engine, Key("Instance", key.namespace, name), reason)
+        case Free(name):
+            await engine.objects.disown(Key("Instance", key.namespace, name), group.metadata.uid)
         case ScaleIn():
             await _scale_in(engine, key, action)
         case RefuseScaleIn(name):

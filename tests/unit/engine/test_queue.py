@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -79,6 +81,12 @@ class QueueModel(RuleBasedStateMachine):
     def add_after(self, key: str, seconds: int) -> None:
         self._model_after(key, seconds)
         self.run_now(_call(self.queue.add_after, key, seconds))
+
+    @rule(key=KEYS)
+    def bring_forward(self, key: str) -> None:
+        """So often that what was put off before is cleared away."""
+        for seconds in range(120, 20, -1):
+            self.add_after(key, seconds)
 
     @rule(key=KEYS)
     def retry(self, key: str) -> None:
@@ -238,6 +246,32 @@ def test_the_earliest_due_time_counts_and_wakes_once() -> None:
         return at, queue.idle
 
     assert loop.run(main()) == (5, True)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """One of equal keys, each an object of its own."""
+
+    number: int
+
+
+def test_what_was_put_off_and_woken_earlier_is_not_kept() -> None:
+    """A machine that starts is looked at each second, and is to be looked at in ten minutes, when it has taken too long."""
+
+    async def main() -> int:
+        queue: WorkQueue[Numbered] = WorkQueue()
+        given: list[weakref.ref[Numbered]] = []
+        for _ in range(600):
+            for number in range(10):
+                key = Numbered(number)
+                given.append(weakref.ref(key))
+                queue.add_after(key, 600)
+                queue.add(key)
+                del key
+                queue.done(await queue.get())
+        return sum(1 for each in given if each() is not None)
+
+    assert loop.run(main()) < 100
 
 
 def test_what_a_user_did_comes_first() -> None:
