@@ -132,6 +132,31 @@ def test_a_field_for_which_the_launch_is_denied_is_taken_out(tmp_path: Path, mos
     assert _sizes(play(tmp_path, main, steady(most_per_call=most))) == ["small"] * 3
 
 
+@pytest.mark.parametrize("most", [pytest.param(1, id="singly"), pytest.param(100, id="as a batch")])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(errors.NoCapacity("there is none of this size"), id="no room"),
+        pytest.param(errors.QuotaExceeded("there is none of this size"), id="quota"),
+        pytest.param(errors.Invalid("size", "there is none such"), id="invalid"),
+    ],
+)
+def test_what_the_cloud_refuses_waits_for_no_back_off(tmp_path: Path, refusal: errors.CloudError, most: int) -> None:
+    async def main(rig: Rig) -> None:
+        old: set[str] = set()
+        rig.world.fail("create", refusal, times=INF, where=lambda token: not old or token in old)
+        await rig.make(*_sized("huge"))
+        await rig.until("InstanceGroup", "shop-app", "BackOff", "Progressing", 120)
+        await rig.let_pass(900)
+        assert rig.why("InstanceGroup", "shop-app", "Progressing") == "BackOff"
+        old |= _batches(rig)
+        await _correct(rig, _sized("small")[1])
+        await rig.wait(rig.ready, 45)
+        await rig.unchanged(600)
+
+    assert _sizes(play(tmp_path, main, steady(most_per_call=most))) == ["small"] * 3
+
+
 def test_a_denied_launch_whose_first_answer_was_lost_leaves_no_machine(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         rig.world.fail("create", errors.Transient("lost"), after=True)

@@ -47,16 +47,17 @@ def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Rep
     broken = [each for each in failing if not may_be_well(o, each)]
     if failing and not broken:
         return Replacing()  # Looked at first; what holds replacements back stays as it is.
-    other_way = tuple(each for each in broken if _other_way(o, each)) if not o.in_doubt else ()
+    other_way = tuple(each for each in broken if _other_way(o, each, held)) if not o.in_doubt else ()
     gone = {each.metadata.name for each in other_way}
     found = _in_turn(o, tuple(each for each in broken if each.metadata.name not in gone), held)
     return replace(found, now=(*other_way, *found.now))
 
 
-def _other_way(o: Observed, instance: Instance) -> bool:
-    """Whether its successor is asked for in another way: in a smaller batch, or by the next implementation."""
+def _other_way(o: Observed, instance: Instance, held: Hold | None) -> bool:
+    """Whether its successor is asked for in another way: in a smaller batch, by the next implementation, or as the template has it now."""
     smaller = instance.spec.batch.size > 1 and instance.spec.implementation.name not in o.full
-    return failed(instance) in _FULL and (smaller or o.another)
+    corrected = held is None and o.revision != "" and instance.spec.revision not in ("", o.revision)
+    return failed(instance) in _FULL and (smaller or o.another or corrected)
 
 
 def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> Replacing:
