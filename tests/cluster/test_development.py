@@ -118,7 +118,9 @@ def test_a_cluster_of_the_user_keeps_what_it_is_and_its_machines_are_ended_by_na
             home.kubectl("apply", "-f", "-", text=CLOUD + template() + infrastructure("one", service("only")))
             home.kubectl("wait", "infrastructure/one", "--for=condition=Ready", f"--timeout={PATIENCE_SECONDS:.0f}s")
             # As after a reboot: supervisor and operator are gone, the machines may live.
-            for each in (int((home.directory / "supervisor.pid").read_text().split()[0]), home.pid()):
+            pids = (int((home.directory / "supervisor.pid").read_text().split()[0]), home.pid())
+            assert all(pids), "0 would be every process of this group"
+            for each in pids:
                 os.kill(each, signal.SIGKILL)
             home.until(lambda: not any("-m" in each for each in home.processes() if "guardian" not in each))
             refused = home.run("down")
