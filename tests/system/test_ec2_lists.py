@@ -68,25 +68,26 @@ def test_a_list_of_another_accounts_machines_touches_neither_ours_nor_theirs(tmp
     play(tmp_path, main)
 
 
-FAILURES: dict[str, errors.CloudError] = {
-    "garbage": Garbage(),
-    "a proxy's page": Garbage(b"<html><body>Bad gateway</body></html>", 502),
-    "500": Refusal("InternalError", "An internal error has occurred", 500),
-    "503": Refusal("Unavailable", "The server is overloaded", 503),
-    "dropped": errors.Transient("dropped"),
-    "denied": errors.Denied("You are not authorized to perform this operation."),
+FAILURES: dict[str, tuple[errors.CloudError, str]] = {
+    "garbage": (Garbage(), "CloudUnreachable"),
+    "a proxy's page": (Garbage(b"<html><body>Bad gateway</body></html>", 502), "CloudUnreachable"),
+    "500": (Refusal("InternalError", "An internal error has occurred", 500), "CloudUnreachable"),
+    "503": (Refusal("Unavailable", "The server is overloaded", 503), "CloudUnreachable"),
+    "dropped": (errors.Transient("dropped"), "CloudUnreachable"),
+    "throttled": (errors.Throttled("Request limit exceeded."), "Throttled"),
+    "denied": (errors.Denied("You are not authorized to perform this operation."), "Denied"),
 }
 
 
-@pytest.mark.parametrize("error", [pytest.param(each, id=name) for name, each in FAILURES.items()])
-def test_a_list_that_fails_freezes_and_thaws(tmp_path: Path, error: errors.CloudError) -> None:
+@pytest.mark.parametrize(("error", "why"), [pytest.param(*each, id=name) for name, each in FAILURES.items()])
+def test_a_list_that_fails_freezes_and_thaws(tmp_path: Path, error: errors.CloudError, why: str) -> None:
     async def main(rig: Ec2Rig) -> None:
         await rig.make(*alone(3))
         await rig.wait(rig.ready, 120)
         await rig.let_pass(90)
         fault = rig.world.fail("DescribeInstances", error, times=INF)
         await rig.wait(lambda: rig.said("Cloud", "sim")[0] == "False", 30)
-        assert rig.why("Cloud", "sim") == "CloudUnreachable"
+        assert rig.why("Cloud", "sim") == why
         rig.world.kill(rig.machine("shop-app-0").id)
         sick = rig.machine("shop-app-1").id
         rig.world.make_unhealthy(sick)
@@ -97,6 +98,19 @@ def test_a_list_that_fails_freezes_and_thaws(tmp_path: Path, error: errors.Cloud
         await rig.wait(lambda: rig.ready() and sick not in ids(rig.live()) and len(rig.live()) == 3, 200)
 
     assert len(play(tmp_path, main).made()) == 5
+
+
+def test_a_right_to_list_that_lacks_from_the_first_is_told_and_once_it_is_there_machines_are_made(tmp_path: Path) -> None:
+    async def main(rig: Ec2Rig) -> None:
+        fault = rig.world.fail("DescribeInstances", errors.Denied("You are not authorized to perform this operation."), times=INF)
+        await rig.make(*alone(2))
+        await rig.until("Cloud", "sim", "Denied", seconds=30)
+        assert rig.said("Cloud", "sim", "Stalled")[0] == "True"
+        await rig.unchanged(120)
+        rig.world.clear(fault)
+        await rig.wait(rig.ready, 120)
+
+    assert len(play(tmp_path, main).made()) == 2
 
 
 _NOBODY = b"""<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">

@@ -40,7 +40,7 @@ class Observed:
     `controller_id` is ours, `config` a digest of spec and Secret, `secret` the name of the Secret it names, `secret_problem`
     why that cannot be used, `guarded` whether our finalizer is on it; `users` counts the Instances made on one that is deleted;
     `launched_in` are the accounts in which its Instances were launched, where it has recorded none itself: it is new, under the name of
-    one that was taken away from them. `machines` and `trouble` come from the newest list.
+    one that was taken away from them. `machines`, `trouble` and what kind of trouble that is come from the newest list.
     """
 
     cloud: Cloud
@@ -56,6 +56,7 @@ class Observed:
     contact: Contact | None = None
     machines: int | None = None
     trouble: str = ""
+    trouble_reason: Reason = Reason.CLOUD_UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def _contacted(o: Observed, secrets: tuple[Action, ...]) -> Plan:
         message = f"the credentials answer for {_account(account)}; recorded is {_account(recorded)}"
         return Plan(actions, False, Reason.ACCOUNT_CHANGED, message, recorded, due)
     if o.trouble:
-        return Plan(actions, False, Reason.CLOUD_UNREACHABLE, o.trouble, account, due)
+        return Plan(actions, False, o.trouble_reason, o.trouble, account, due)
     if o.machines is None:
         return Plan(actions, False, Reason.RECONCILING, "its machines are being listed", account, due)
     return Plan(actions, True, Reason.READY, _account(account), account, due)

@@ -126,6 +126,7 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
     text = json.dumps([kind, arm, sorted(secret.texts.items())])
     binding = engine.clouds.binding(key)
     inventory = binding.inventory if binding is not None else None
+    trouble = inventory.trouble if inventory is not None else None
     return Observed(
         cloud=cloud,
         now=engine.ports.now(),
@@ -139,7 +140,8 @@ def _gather(engine: Engine, key: Key, cloud: Cloud, secret: _Secret) -> Observed
         launched_in=_launched_in(engine, key) if cloud.status.account is None else (),
         contact=engine.clouds.contacts.get(key),
         machines=len(engine.clouds.live(inventory.account)) if inventory is not None and inventory.listed is not None else None,
-        trouble=str(inventory.trouble) if inventory is not None and inventory.trouble is not None else "",
+        trouble=str(trouble) if trouble is not None else "",
+        trouble_reason=_reason(trouble) if trouble is not None else Reason.CLOUD_UNREACHABLE,
     )
 
 
@@ -154,6 +156,10 @@ def _launched_in(engine: Engine, key: Key) -> tuple[AccountStatus, ...]:
     return tuple(each for each in accounts if each is not None)
 
 
+def _reason(error: errors.CloudError) -> Reason:
+    return _REASONS.get(type(error), Reason.CLOUD_UNREACHABLE)
+
+
 async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, str]) -> None:
     """Open the driver and ask whose account it is; the answer is remembered for the plan."""
     kind, arm = observed.cloud.spec.arm()
@@ -165,8 +171,7 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
         engine.memory.cached["opened", key] = (observed.config, driver)
         account = await metrics.cloud_call(engine.ports.threads, Account(kind, f"of {key}", "", ""), "identity", driver.identity)
     except errors.CloudError as error:
-        reason = _REASONS.get(type(error), Reason.CLOUD_UNREACHABLE)
-        engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, None, reason, str(error))
+        engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, None, _reason(error), str(error))
         return
     old = engine.clouds.contacts.get(key)
     engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, account)
@@ -177,7 +182,9 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
 def _bind(engine: Engine, key: Key, observed: Observed, todo: Plan) -> None:
     """Bind while the account is the recorded one; unbind a Cloud whose credentials, or whose controller, are others."""
     contact = observed.contact
-    if todo.reason in _WITHDRAWN:
+    # Credentials that answer and may not list can be given the right at any moment.
+    lists_in_vain = contact is not None and contact.account is not None and todo.reason is observed.trouble_reason
+    if todo.reason in _WITHDRAWN and not lists_in_vain:
         if todo.reason is Reason.SECRET_NOT_FOUND:
             engine.clouds.contacts.pop(key, None)  # the same Secret, once it is back, is asked with anew
         engine.clouds.refuse(key)

@@ -86,6 +86,7 @@ def denied(reason: Reason = Reason.DENIED, at: timedelta = timedelta(0)) -> Cont
         pytest.param(observed(controller_id="mine", cloud=made_by("mine")), (), True, Reason.READY, id="the same controller"),
         pytest.param(observed(controller_id="mine", cloud=made_by("other")), (), False, Reason.CONTROLLER_CHANGED, id="another controller"),
         pytest.param(observed(trouble="no list"), (), False, Reason.CLOUD_UNREACHABLE, id="no usable list"),
+        pytest.param(observed(trouble="no right", trouble_reason=Reason.DENIED), (), False, Reason.DENIED, id="it may not list"),
         pytest.param(observed(machines=None), (), False, Reason.RECONCILING, id="not listed yet"),
         pytest.param(observed(cloud=cloud(deleting=True)), (Release(()),), False, Reason.TERMINATING, id="deleted, nobody's"),
         pytest.param(
@@ -200,6 +201,7 @@ def test_credentials_of_the_first_account_thaw_it() -> None:
         pytest.param(observed(contact=denied()), "False", "True", id="denied"),
         pytest.param(observed(contact=Contact(NOW, "c1", replace(OURS, id="a2"))), "False", "True", id="another account"),
         pytest.param(observed(trouble="no list"), "False", "False", id="passes by itself"),
+        pytest.param(observed(trouble="no right", trouble_reason=Reason.DENIED), "False", "True", id="it may not list"),
         pytest.param(observed(installed=False), "False", "True", id="no driver"),
     ],
 )
