@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from controller import errors
 
@@ -148,7 +149,11 @@ _NO_ANSWER = {
 
 
 def no_answer(where: str, error: Exception) -> errors.CloudError:
-    """What botocore raised without an answer that can be read; `where` is who was asked."""
+    """What botocore raised without an answer that can be read; `where` is who was asked.
+
+    The SDK asks others by itself, and STS is another one than EC2: whoever did not answer is named, where the error says so.
+    """
+    where = _asked(error) or where
     names = [each.__name__ for each in type(error).__mro__]
     if isinstance(error, RuntimeError) and _STILL_EXPIRED in str(error):
         return errors.Denied(_NOT_GOT)
@@ -162,6 +167,12 @@ def no_answer(where: str, error: Exception) -> errors.CloudError:
         named = sorted(set(re.findall(r"parameter ([\w.\[\]]+),", str(error))))
         return errors.Invalid(WHOLE, f"the AWS SDK refuses the parameters of the call: {', '.join(named)}".removesuffix(": "))
     return errors.Transient(f"{where}: {names[0]}")
+
+
+def _asked(error: Exception) -> str:
+    """The host that an error of the connection is about; empty where that is not said."""
+    said: Mapping[str, object] = getattr(error, "kwargs", {})
+    return urlsplit(str(said.get("endpoint_url", ""))).netloc
 
 
 def answered(where: str, error: ClientError, *, mutation: bool) -> errors.CloudError:

@@ -280,3 +280,15 @@ def test_what_no_answer_means(raised: Exception, kind: type[errors.CloudError]) 
     assert "\n" not in str(found)
     assert " at 0x" not in str(found)
     assert "secret" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("raised", "who"),
+    [
+        pytest.param(exceptions.ConnectTimeoutError(endpoint_url="https://sts.eu-west-1.amazonaws.com/"), "sts.eu-west-1", id="STS"),
+        pytest.param(exceptions.ReadTimeoutError(endpoint_url=_URL), "ec2.eu-west-1", id="EC2"),
+        pytest.param(exceptions.ProxyConnectionError(proxy_url="http://me:secret@proxy"), "EC2 in eu-west-1", id="not said"),
+    ],
+)
+def test_who_did_not_answer_is_named(raised: Exception, who: str) -> None:
+    assert str(error_codes.no_answer("EC2 in eu-west-1", raised)).startswith(who)
