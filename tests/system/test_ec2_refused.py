@@ -73,6 +73,29 @@ def test_no_quota_for_one_type_is_asked_for_by_halves_then_elsewhere_and_remembe
     play(tmp_path, main)
 
 
+@pytest.mark.parametrize("served", [pytest.param(False, id="before they served"), pytest.param(True, id="when they had served")])
+def test_machines_that_ec2_ends_before_they_served_are_made_by_the_next_implementation(tmp_path: Path, served: bool) -> None:
+    """EC2 has taken the launch: whether there was a volume, a key or room left for it shows later."""
+
+    async def main(rig: Ec2Rig) -> None:
+        two = template("app", implementations=[implementation("one"), implementation("two", size="large")])
+        await rig.make(cloud(), two, infrastructure(service("app", scaling={"min": 30})))
+        await rig.wait(rig.ready if served else lambda: len(rig.made()) == 30, 120)
+        for each in rig.live():
+            each.message = "Client.VolumeLimitExceeded: Volume limit exceeded"
+            rig.world.kill(each.id)
+        await rig.hear("MachineEnded", "shop-app-0", 30)
+        ended = rig.clock()
+        await rig.wait(rig.ready, 120)
+        assert {each.spec["size"] for each in rig.live()} == {"t3.small" if served else "t3.large"}
+        await rig.let_pass(ended + 190 - rig.clock())
+        rig.world.kill(rig.live()[0].id)
+        await rig.wait(lambda: len(rig.made()) == 61, 30)
+        assert rig.launches()[-1].type == "t3.small"
+
+    assert len(play(tmp_path, main).launches()) == 3
+
+
 @pytest.mark.parametrize("shown", [pytest.param(False, id="shown no more"), pytest.param(True, id="shown all the same")])
 def test_an_image_that_is_taken_back_is_left_for_the_next_implementation_and_no_key_is_blamed(tmp_path: Path, shown: bool) -> None:
     """EC2 answers the launch with AuthFailure, as it does a wrong key."""

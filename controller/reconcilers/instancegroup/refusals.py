@@ -13,7 +13,8 @@ from controller.engine.engine import Engine, Refused
 from controller.ports import Identity
 from controller.reconcilers.instancegroup.observed import failed
 
-#: For how long an implementation is passed over after the cloud had no room or quota for it (reference, section 4).
+#: For how long an implementation is passed over after the cloud had no room or quota for it, or ended its machine before that served
+#: (reference, section 4).
 AVOID_SECONDS = 180.0
 #: For how long after a lack of room for one machine more are tried by one again: longer than the longest back-off, so that it is
 #: asked by one each time.
@@ -33,9 +34,13 @@ def remember(engine: Engine, group: InstanceGroup, instances: tuple[Instance, ..
             # There is room again where there was none.
             del memory.refused[place]
             memory.avoided.pop(place, None)
-        if each.metadata.deleting or failed(each) not in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID):
+        why = failed(each) if not each.metadata.deleting else None
+        if why is Reason.MACHINE_ENDED and each.status.ready_time is None:
+            # A cloud may find only after the launch that it has no room, or may not use a key. How many are asked for changes nothing then.
+            memory.avoided.setdefault(place, now + AVOID_SECONDS)
+        if why not in (Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID):
             continue
-        size = each.spec.batch.size if failed(each) is not Reason.CLOUD_INVALID and _fewer_may_fit(engine, each) else 1
+        size = each.spec.batch.size if why is not Reason.CLOUD_INVALID and _fewer_may_fit(engine, each) else 1
         if size == 1:
             memory.avoided.setdefault(place, now + AVOID_SECONDS)
         least = min(size, kept.size) if kept is not None else size
