@@ -47,6 +47,8 @@ _SHOWN_AFTER = timedelta(seconds=10)
 _LATE_SECONDS = 0.1
 #: Two NotFound answers so far apart mean that the id is gone (design section 5, rule 5).
 CONFIRM_AFTER = timedelta(seconds=30)
+#: For so long the last good list stands while newer ones are throttled: the account's reads are shared with all who use it.
+_STANDS_SECONDS = 30.0
 _MOVING = frozenset({MachineState.PENDING, MachineState.SHUTTING_DOWN, MachineState.STOPPING})
 
 
@@ -84,11 +86,14 @@ class Inventory:
         self.driver = driver
         self.listed: datetime | None = None
         self.trouble: errors.CloudError | None = None
-        #: When the lists that are good by now began to be: what was said before that is not known to be so still.
+        #: When the lists that are good by now began to be, throttled ones aside: what was said before that is not known to be so still.
         self.recovered: datetime | None = None
         #: When, by the loop's clock, the last good list before these began: since then the controller may have been cut off.
         self.cut_off_since = 0.0
         self._good_at = 0.0
+        #: Whether the controller may have been cut off since the last good list: who is throttled was answered.
+        self._cut_off = True
+        self._failed_last = False
         self.machines: dict[MachineId, Machine] = {}
         self._by_identity: dict[Identity, tuple[Machine, ...]] = {}
         self._not_found: dict[MachineId, list[datetime]] = {}
@@ -153,7 +158,7 @@ class Inventory:
             started = asyncio.get_running_loop().time()
             await self.poll()
             # One that did not end well says nothing of how long a list takes.
-            self._took = asyncio.get_running_loop().time() - started if self.trouble is None else 0.0
+            self._took = asyncio.get_running_loop().time() - started if not self._failed_last else 0.0
             await self._pause(started)
 
     async def poll(self) -> None:
@@ -181,8 +186,10 @@ class Inventory:
             if not self._around.launched(self.account) <= {each.identity for each in machines.values()}:
                 await self._must_be_same(driver)
         except errors.CloudError as error:
+            self._failed_last = True
             self._failed(error, driver)
             return
+        self._failed_last = False
         self._take({id: self._recognised(each, recorded) for id, each in machines.items()}, begun, whole=whole)
 
     def _recognised(self, machine: Machine, recorded: Mapping[MachineId, Identity]) -> Machine:
@@ -258,12 +265,20 @@ class Inventory:
     def _failed(self, error: errors.CloudError, driver: CloudDriver) -> None:
         if isinstance(error, errors.Denied) and self._is_handed_on(driver, error):
             return
+        if isinstance(error, errors.Throttled) and self._stands():
+            self._wants_whole = True
+            return
+        self._cut_off |= not isinstance(error, errors.Throttled)
         # Where several Clouds are refused in turn, what the first was told stays said: a status must not flap.
         flaps = len(self._denied) > 1 and isinstance(error, errors.Denied) and isinstance(self.trouble, errors.Denied)
         if self.trouble is None or (str(self.trouble) != str(error) and not flaps):
             log.warning("Listing the machines of %s %s failed: %s", self.account.kind, self.account.id, error)
             self.trouble = error
             self._around.moved(self.account, False)
+
+    def _stands(self) -> bool:
+        """Whether nothing but the cloud's asking for fewer calls speaks against the last good list, and that is a new one."""
+        return self.trouble is None and self.listed is not None and asyncio.get_running_loop().time() - self._good_at < _STANDS_SECONDS
 
     def _is_handed_on(self, driver: CloudDriver, error: errors.Denied) -> bool:
         """Let the next list be made by the credentials of another Cloud; whether they were not denied yet: they may be good ones."""
@@ -295,8 +310,9 @@ class Inventory:
             del self._first_seen[id]
         first, recovered = self.listed is None, self.trouble is not None
         self.machines, self.trouble = machines, None
-        if first or recovered:
+        if first or self._cut_off:
             self.recovered, self.cut_off_since = begun, self._good_at
+        self._cut_off = False
         self._good_at = asyncio.get_running_loop().time()
         self._denied.clear()
         if whole:
@@ -330,14 +346,14 @@ class Inventory:
         confirms = self._confirm_seconds()
         moving = self._waiters or confirms < math.inf or any(each.state in _MOVING for each in self.machines.values())
         # Nothing is seen to move while lists fail: they come more and more slowly then.
-        moving = moving and self.trouble is None
+        moving = moving and not self._failed_last
         seconds = pace if moving else max(FASTEST_SECONDS, min(SLOWEST_SECONDS, quiet * SLOWEST_SECONDS / _QUIET_SECONDS))
         busy = self._busy_seconds()
         # From the beginning of one list to that of the next; one that failed may have taken longer than that.
-        since = started if self.trouble is None else loop.time()
+        since = loop.time() if self._failed_last else started
         due = since + max(seconds * random.uniform(1 - _JITTER, 1 + _JITTER), busy)
         earliest = since + max(fastest * 0.9, busy)
-        if self.trouble is None:
+        if not self._failed_last:
             due, earliest = (min(each, loop.time() + confirms) for each in (due, earliest))
         try:
             async with asyncio.timeout_at(due):

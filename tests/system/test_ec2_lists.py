@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_a_list_that_fails_freezes_and_thaws(tmp_path: Path, error: errors.Cloud
         await rig.wait(rig.ready, 120)
         await rig.let_pass(90)
         fault = rig.world.fail("DescribeInstances", error, times=INF)
-        await rig.wait(lambda: rig.said("Cloud", "sim")[0] == "False", 30)
+        await rig.wait(lambda: rig.said("Cloud", "sim")[0] == "False", 60)
         assert rig.why("Cloud", "sim") == why
         rig.world.kill(rig.machine("shop-app-0").id)
         sick = rig.machine("shop-app-1").id
@@ -98,6 +99,25 @@ def test_a_list_that_fails_freezes_and_thaws(tmp_path: Path, error: errors.Cloud
         await rig.wait(lambda: rig.ready() and sick not in ids(rig.live()) and len(rig.live()) == 3, 200)
 
     assert len(play(tmp_path, main).made()) == 5
+
+
+@pytest.mark.parametrize(("every", "told"), [pytest.param(2, False, id="every second"), pytest.param(10, True, id="nine of ten")])
+def test_lists_that_are_throttled_for_others_sake_keep_no_sick_machine(tmp_path: Path, every: int, told: bool) -> None:
+    """Who throttles has answered: the controller was not cut off, and what its probes say meanwhile is so."""
+
+    async def main(rig: Ec2Rig) -> None:
+        await rig.make(*alone(3))
+        await rig.wait(rig.ready, 120)
+        await rig.let_pass(90)
+        turns = itertools.count()
+        rig.world.fail("DescribeInstances", errors.Throttled("Request limit exceeded."), times=INF, where=lambda _: next(turns) % every > 0)
+        await rig.unchanged(900)
+        sick = rig.machine("shop-app-1").id
+        rig.world.make_unhealthy(sick)
+        await rig.wait(lambda: rig.ready() and sick not in ids(rig.live()) and len(rig.live()) == 3, 300)
+        assert bool(await rig.told("Throttled", "sim")) is told
+
+    assert len(play(tmp_path, main).made()) == 4
 
 
 def test_a_right_to_list_that_lacks_from_the_first_is_told_and_once_it_is_there_machines_are_made(tmp_path: Path) -> None:
