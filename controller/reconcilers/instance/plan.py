@@ -287,7 +287,7 @@ def _running(o: Observed, machine: Machine) -> Plan:
     if was_ready:
         return Plan((), steps.failing("Unhealthy", Reason.PROBE_FAILED, o.health.message, machine))
     if not observed.probed(o.instance, machine):
-        return _until_started(o, machine, Reason.STARTING, "it has no address to probe")
+        return _until_started(o, machine, Reason.STARTING, f"it has no {o.instance.spec.health.address.lower()} address to probe")
     if o.health == Health():
         # Nothing is held against a machine that was not asked; its id is recorded all the same.
         told = steps.failing("Starting", Reason.STARTING, "its first probe is awaited", machine)
@@ -323,7 +323,7 @@ def _until_started(o: Observed, machine: Machine, reason: Reason, message: str) 
         phase = "Booting" if reason is Reason.BOOTING else "Starting"
         return Plan((), steps.failing(phase, reason, message, machine), None if unseen else deadline)
     why = f"not healthy within {o.instance.spec.health.startup_seconds} s of its launch"
-    last = o.health.message or ("the cloud still makes it" if reason is Reason.BOOTING else "")
+    last = o.health.message or ("the cloud still makes it" if reason is Reason.BOOTING else message)
     return Plan((), steps.failing("Failed", Reason.STARTUP_TIMEOUT, f"{why}; last: {last}" if last else why, machine))
 
 

@@ -280,3 +280,15 @@ def test_a_call_that_is_put_off_waits_longer_from_time_to_time(tries: int, after
     assert todo.again is not None
     assert seconds(least) <= todo.again - NOW <= seconds(most)
     assert plan(replace(o, now=todo.again)).actions == (Resend(),)
+
+
+@pytest.mark.parametrize("address", [pytest.param("Private", id="private"), pytest.param("Public", id="public")])
+def test_a_machine_that_got_no_address_of_the_kind_that_is_probed_is_told_so_to_the_end(address: str) -> None:
+    """As in a subnet that gives no public ones."""
+    bare = replace(machine(), private_addresses=(), public_addresses=())
+    probed = build.PROBED.model_copy(update={"address": address})
+    o = observed(instance=build.instance(status=BOUND, spec={"health": probed}), sight=Sight(machines=(bare,)))
+    for now, reason in ((60, Reason.STARTING), (601, Reason.STARTUP_TIMEOUT)):
+        stand = plan(replace(o, now=NOW + seconds(now), sight=replace(o.sight, listed=NOW + seconds(now)))).stand
+        assert stand.reason is reason
+        assert f"it has no {address.lower()} address to probe" in stand.message
