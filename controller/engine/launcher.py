@@ -327,7 +327,7 @@ class Launcher:
             self._denials.denied(instance, str(outcome), _now())
         elif not isinstance(outcome, errors.Denied | errors.Throttled | errors.Transient):
             self._denials.allowed(instance)
-        if isinstance(outcome, (errors.Denied, *_REFUSED)):
+        if isinstance(outcome, (errors.Denied, errors.Throttled, *_REFUSED)):
             # Nothing was made: what EC2 counts by machines is not used.
             binding.inventory.calls.turns.give_back(calls=0, machines=instance.spec.batch.size)
 

@@ -103,8 +103,9 @@ class Limiter:
             each.give_back(machines if each.limit.per_machine else calls)
 
     def throttled(self, action: str, now: float) -> None:
-        """The cloud asked to slow down."""
-        for each in self._paces.get(action, ()):
+        """The cloud asked to slow down, and of which count it did not say: fewer calls, where those are counted, are fewer machines too."""
+        paces = self._paces.get(action, ())
+        for each in [each for each in paces if not each.limit.per_machine] or paces:
             each.slow_down(now)
 
 

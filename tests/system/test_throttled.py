@@ -11,7 +11,7 @@ import pytest
 from controller import errors
 from controller.ports import Limit
 from tests.system import ec2, rig
-from tests.system.documents import OWN, infrastructure, many, service
+from tests.system.documents import OWN, cloud, infrastructure, many, service, template
 from tests.system.rig import Rig, steady
 
 #: What EC2 publishes of RunInstances, and the engine's part of it: seconds from one launch to the next.
@@ -44,6 +44,19 @@ def test_a_throttled_account_is_asked_more_slowly_at_each_complaint_and_at_the_o
     assert len(_sent(rig, action)) == 40 + COMPLAINTS
     tokens = {each.token for each in rig.world.ledger if each.action == action}
     assert len(tokens) == len(rig.made()) == 40
+
+
+@pytest.mark.parametrize("complaints", [pytest.param(1, id="once"), pytest.param(4, id="four times")])
+def test_a_launch_of_a_hundred_that_is_throttled_does_not_wait_for_a_hundred_tokens(tmp_path: Path, complaints: int) -> None:
+    """A refused call takes none of what EC2 counts by machines, and most complaints are of calls, which others may have made."""
+
+    async def main(rig: Rig) -> None:
+        rig.world.fail("RunInstances", errors.Throttled("Request limit exceeded."), times=complaints)
+        await rig.make(cloud(maxInstances=1000), template("app"), infrastructure(service("app", scaling={"min": 300})))
+        await rig.wait(lambda: len(rig.made()) == 300, 40)
+
+    rig = ec2.play(tmp_path, main)
+    assert len(_sent(rig, "RunInstances")) == 3 + complaints
 
 
 def _sent(rig: Rig, action: str) -> list[float]:
