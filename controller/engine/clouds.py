@@ -15,7 +15,7 @@ from controller import errors
 from controller.api.instance import Instance
 from controller.engine.accounts import Accounts, cloud_of
 from controller.engine.inventory import Inventory, Surroundings
-from controller.engine.objects import Objects
+from controller.engine.objects import Objects, key_of
 from controller.ports import (
     Account,
     CloudDriver,
@@ -244,7 +244,7 @@ class Clouds:
         return tuple(each for each in found if each is not None and cloud_key(each) == key)
 
     def wait_for_room(self, key: Key) -> None:
-        """Wake that Instance when a machine counts no more against `Cloud.spec.maxInstances`."""
+        """Wake that Instance, or group, when a machine counts no more against `Cloud.spec.maxInstances`."""
         if self._objects.get(key) is not None:
             self._waiting.setdefault(key)
 
@@ -321,6 +321,8 @@ class Clouds:
             self._wake_identity(identity)
 
     def _index(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is None:
+            self._waiting.pop(key_of(old), None)
         for obj, present in ((old, False), (new, True)):
             if obj is None or obj["kind"] != "Instance":
                 continue
@@ -340,8 +342,6 @@ class Clouds:
                 if not known:
                     del self._instances[identity]
                 self._version += 1
-            if gone:
-                self._waiting.pop(key, None)
             if gone or (present and old is not None and _is_marked(obj) and not _is_marked(old)):
                 self._wake_identity(identity)  # its copies may be free to act
 

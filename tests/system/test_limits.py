@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.engine import prober
-from tests.system.documents import alone, chain, cloud, infrastructure, many, service, template
+from tests.system.documents import Document, alone, chain, cloud, infrastructure, many, secret, service, template
 from tests.system.rig import Rig, ids, play, steady
 
 
@@ -69,6 +69,42 @@ def test_room_that_another_service_leaves_is_taken_at_once(tmp_path: Path) -> No
         assert len(rig.world.live()) == 2
 
     assert _most_live(play(tmp_path, main)) == 2
+
+
+async def _two_infrastructures(rig: Rig, most: int, web: Document, number: int) -> None:
+    """`app` of shop, which has no machines, and `web` of other."""
+    await rig.make(cloud(maxInstances=most), template("app"), web, infrastructure(service("app", scaling={"min": 0})))
+    await rig.wait(rig.ready)
+    await rig.make(infrastructure(service("web", scaling={"min": number}), name="other"))
+
+
+def test_room_for_a_part_of_a_batch_that_waits_is_taken_at_once(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        reads = [{"name": "pw", "valueFrom": {"secretKeyRef": {"name": "db", "key": "pw"}}}]
+        await _two_infrastructures(rig, 30, template("web", "#cloud-config\na: {{ variables.pw }}\n", variables=reads), 10)
+        await rig.until("Instance", "other-web-9", "SecretNotFound", seconds=60)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 30}})
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 30)
+        await rig.make(secret("db", pw="abc"))
+        await rig.until("Instance", "other-web-9", "LimitReached", seconds=60)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 25}})
+        await rig.wait(lambda: len(rig.live("web")) == 5, 30)
+
+    assert _most_live(play(tmp_path, main, steady(most_per_call=100))) == 30
+
+
+def test_a_replacement_that_waits_for_room_is_made_as_soon_as_there_is_some(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await _two_infrastructures(rig, 6, template("web"), 2)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 4}})
+        await rig.wait(lambda: rig.ready() and rig.ready("other") and len(rig.world.live()) == 6)
+        await rig.patch("Cloud", "sim", {"spec": {"maxInstances": 5}})
+        rig.world.stop(rig.live("web")[0].id)
+        await rig.until("InstanceGroup", "other-web", "LimitReached", "Progressing", 60)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 2}})
+        await rig.wait(lambda: len(rig.made("web")) == 3, 40)
+
+    play(tmp_path, main)
 
 
 def test_who_waited_for_room_and_has_gone_keeps_nobody_from_it(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ def to_plan_again(instances: Sequence[Instance], launched: Set[str], room: int) 
     return tuple(named for batch in found for named in _again(batch, room))
 
 
+def lacks_room(instances: Sequence[Instance]) -> bool:
+    """Whether one of several Instances waits for room for all of its batch: as soon as there is some it is to be planned again."""
+    return any(each.spec.batch.size > 1 and each.status.launch is None and _waits_for_room(each) for each in instances)
+
+
 def outdated(
     instances: Sequence[Instance], launched: Set[str], revision: str, overtaken: Set[str] = frozenset()
 ) -> tuple[tuple[Instance, ...], tuple[Instance, ...]]:
@@ -91,4 +96,4 @@ def _waits_for_room(instance: Instance) -> bool:
     return said is not None and said.reason == Reason.LIMIT_REACHED.value
 
 
-__all__ = ["outdated", "sizes", "to_plan_again"]
+__all__ = ["lacks_room", "outdated", "sizes", "to_plan_again"]

@@ -83,11 +83,14 @@ Action = AddFinalizer | Create | Claim | Delete | Free | ScaleIn | RefuseScaleIn
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`lacks_room` says that it waits for room on its Cloud, which wakes no group by itself."""
+
     actions: tuple[Action, ...]
     wanted: int
     progress: Hold | None = None  # what is under way or held back; None: converged
     replacement: Replacement | None = None
     again: datetime | None = None
+    lacks_room: bool = False
 
 
 def plan(o: Observed) -> Plan:
@@ -130,7 +133,8 @@ def _steady(o: Observed) -> Plan:
         *creating,
     ]
     progress = hold or failing.held or (held if outdated else None) or _progress(o, live, deficit, bool(surplus))
-    return Plan(tuple(actions), want, progress, failing.brake or o.group.status.replacement, failing.again)
+    lacks_room = batches.lacks_room(live) or (failing.held is not None and failing.held.reason is Reason.LIMIT_REACHED)
+    return Plan(tuple(actions), want, progress, failing.brake or o.group.status.replacement, failing.again, lacks_room)
 
 
 def _outdated(o: Observed) -> tuple[Delete, ...]:

@@ -53,6 +53,8 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if made is not None and any(snapshots.needs(each, made) for each in observed.instances):
         await snapshots.ensure(engine, group, made)
     await snapshots.prune(engine, group, observed.revision)
+    if todo.lacks_room:
+        engine.clouds.wait_for_room(key)
     if any(isinstance(each, Free) for each in todo.actions):
         return 0.0  # They are its own no more, so that nothing that becomes of them has to wake it.
     return _again(engine, todo, observed)
