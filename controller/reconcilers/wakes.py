@@ -1,6 +1,6 @@
 """Whom a change of an object wakes. Pure: old and new object in, keys out.
 
-What wakes a key: a change of the object's own generation, deletion, finalizers or annotations; of a child; of what it reads.
+What wakes a key: a change of the object's own generation, deletion, finalizers, annotations or owners; of a child; of what it reads.
 Never a status write of its own (design section 4).
 """
 
@@ -87,7 +87,11 @@ def _labelled(instance: Obj, namespace: str) -> Iterator[Wake]:
 
 def _own(obj: Obj) -> tuple[Any, ...]:
     metadata = obj["metadata"]
-    return tuple(metadata.get(each) for each in ("uid", "generation", "deletionTimestamp", "finalizers", "annotations"))
+    return (*(metadata.get(each) for each in ("uid", "generation", "deletionTimestamp", "finalizers", "annotations")), _owners(obj))
+
+
+def _owners(obj: Obj) -> tuple[str, ...]:
+    return tuple(each["uid"] for each in obj["metadata"].get("ownerReferences", ()))
 
 
 def _ready(obj: Obj) -> tuple[str, str]:
@@ -98,9 +102,9 @@ def _ready(obj: Obj) -> tuple[str, str]:
 
 def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Iterator[Wake]:
     yield from _owner(obj, "Infrastructure", How.SOON if new is None or old is None else How.ROLL_UP)
-    if new is not None and old is not None and old["spec"].get("paused") != new["spec"].get("paused"):
+    if new is not None and old is not None and _lets(old) != _lets(new):
         for each in objects.list("Instance"):
-            if any(owner["uid"] == new["metadata"]["uid"] for owner in each["metadata"].get("ownerReferences", ())):
+            if new["metadata"]["uid"] in _owners(each):
                 yield Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
     if new is not None and old is not None and _told(old) == _told(new):
         return
@@ -121,6 +125,11 @@ def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Itera
             and each["spec"]["infrastructure"]["name"] == infrastructure
             and each["metadata"].get("deletionTimestamp")
         )
+
+
+def _lets(group: Obj) -> tuple[Any, ...]:
+    """By what its Instances may be launched, or not."""
+    return (group["spec"].get("paused"), _owners(group))
 
 
 def _needs(group: Obj | None) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from controller import errors
 from controller.ports import Key
-from tests.system.documents import alone, chain, cloud, infrastructure, service, template
+from tests.system.documents import alone, chain, cloud, infrastructure, secret, service, template
 from tests.system.rig import Rig, ids, play, steady
 
 FINALIZER = "occopus.io/controller"
@@ -162,6 +162,32 @@ def test_a_group_that_was_left_without_its_infrastructure_keeps_what_may_run_unt
         await rig.wait(lambda: rig.ready() and len(rig.made()) == 9, 1800)
 
     play(tmp_path, main, steady())
+
+
+async def _orphan(rig: Rig, *groups: str) -> None:
+    """`kubectl delete infrastructure shop --cascade=orphan`, and what the garbage collector does then."""
+    await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": [FINALIZER, "orphan"]}})
+    await rig.delete("Infrastructure", "shop")
+    for each in groups:
+        await rig.patch("InstanceGroup", each, {"metadata": {"ownerReferences": None}})
+    await rig.patch("Infrastructure", "shop", {"metadata": {"finalizers": [FINALIZER]}})
+    await rig.wait(lambda: rig.find("Infrastructure", "shop") is None, 30)
+
+
+def test_what_was_never_launched_when_its_infrastructure_went_is_launched_when_it_is_back(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        reads = [{"name": "pw", "valueFrom": {"secretKeyRef": {"name": "db", "key": "pw"}}}]
+        described = infrastructure(service("app", scaling={"min": 2}), id="shop-7")
+        await rig.make(cloud(), template("app", "#cloud-config\na: {{ variables.pw }}\n", variables=reads), described)
+        await rig.until("Instance", "shop-app-1", "SecretNotFound", seconds=60)
+        await _orphan(rig, "shop-app")
+        await rig.make(secret("db", pw="abc"))
+        await rig.until("Instance", "shop-app-1", "WaitingForGroup", seconds=20)
+        await rig.make(described)
+        await rig.wait(lambda: len(rig.live()) == 2, 10)
+        await rig.wait(rig.ready, 60)
+
+    assert len(play(tmp_path, main).made()) == 2
 
 
 def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:
