@@ -190,6 +190,24 @@ def test_what_was_never_launched_when_its_infrastructure_went_is_launched_when_i
     assert len(play(tmp_path, main).made()) == 2
 
 
+def test_a_group_that_the_infrastructure_which_is_put_back_does_not_own_makes_nothing(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        both = (service("db"), service("app", "db", scaling={"min": 2}))
+        await rig.up(cloud(), template("db"), template("app"), infrastructure(*both, id="shop-7"))
+        await _orphan(rig, "shop-db", "shop-app")
+        await rig.make(infrastructure(service("db"), id="shop-7"))
+        await rig.let_pass(60)
+        rig.world.kill(rig.live()[0].id)
+        await rig.until("InstanceGroup", "shop-app", "OwnerMissing", seconds=60)
+        assert "spec.id shop-7 and a service app" in rig.said("InstanceGroup", "shop-app")[2]
+        await rig.let_pass(600)
+        assert len(rig.made()) == 3
+        await rig.make(infrastructure(*both, id="shop-7"))
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 2, 90)
+
+    assert len(play(tmp_path, main).made()) == 4
+
+
 def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(1))

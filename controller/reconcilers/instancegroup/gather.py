@@ -6,6 +6,7 @@ from typing import Any
 
 from controller.api import meta
 from controller.api.group import InstanceGroup
+from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.api.template import InstanceTemplate
@@ -55,9 +56,14 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
 def _ownerless(engine: Engine, group: InstanceGroup) -> Hold | None:
     """Without its Infrastructure nothing is launched for the group: then nothing that may run is taken from it either."""
     key = Key("Infrastructure", group.metadata.namespace, group.spec.infrastructure.name)
-    if engine.objects.get(key) is not None:
+    found = engine.objects.model(key, Infrastructure)
+    if found is not None and group.metadata.owned_by(found.metadata.uid):
         return None
-    return Hold(Reason.OWNER_MISSING, f"there is no Infrastructure {key.name}: its machines are left alone, and none is made")
+    left = "its machines are left alone, and none is made"
+    if found is None:
+        return Hold(Reason.OWNER_MISSING, f"there is no Infrastructure {key.name}: {left}")
+    way_out = f"with spec.id {group.spec.infrastructure.id} and a service {group.spec.service} it is taken over"
+    return Hold(Reason.OWNER_MISSING, f"it does not belong to the Infrastructure {key.name} that is there: {left}; {way_out}")
 
 
 def _strange(engine: Engine, group: InstanceGroup) -> Hold | None:
