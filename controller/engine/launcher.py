@@ -273,13 +273,14 @@ class Launcher:
         return [each for each in found if each["spec"]["batch"]["id"] == instance.spec.batch.id]
 
     async def _must_stay(self, key: Key, uid: str) -> None:
+        why = Reason.WAITING_FOR_CLOUD if key.kind == "Cloud" else Reason.WAITING_FOR_GROUP
         try:
             obj = await self._parts.objects.store.get(key)
         except errors.ObjectNotFound:
-            raise request.NotNow(Reason.WAITING_FOR_GROUP, f"{key.kind} {key.name} is gone") from None
+            raise request.NotNow(why, f"{key.kind} {key.name} is gone") from None
         metadata: dict[str, Any] = obj["metadata"]
         if metadata.get("deletionTimestamp") or (uid and metadata["uid"] != uid):
-            raise request.NotNow(Reason.WAITING_FOR_GROUP, f"{key.kind} {key.name} is being deleted")
+            raise request.NotNow(why, f"{key.kind} {key.name} is being deleted")
 
     async def _holds(self) -> None:
         if not await self._parts.objects.store.holds():

@@ -308,3 +308,34 @@ def test_a_variable_of_the_infrastructure_is_corrected(tmp_path: Path) -> None:
         _was_no_failure(rig)
 
     assert len(play(tmp_path, main, steady()).made("app")) == 3
+
+
+@pytest.mark.parametrize("most", [pytest.param(1, id="singly"), pytest.param(100, id="as a batch")])
+def test_what_was_not_launched_keeps_no_cloud_from_going(tmp_path: Path, most: int) -> None:
+    """A Cloud's region cannot be changed: it is deleted, and made again."""
+
+    async def main(rig: Rig) -> None:
+        await rig.make(*_wrong())
+        await rig.until("Instance", "shop-app-2", "SecretNotFound", seconds=60)
+        await rig.delete("Cloud", "sim")
+        await rig.wait(lambda: rig.find("Cloud", "sim") is None, 60)
+        await rig.until("Infrastructure", "shop", "CloudNotFound", seconds=10)
+        await rig.make(cloud(account="a2"), secret("db", pw="abc"))
+        await rig.wait(rig.ready, 120)
+        assert {each.account[0] for each in rig.live()} == {"a2"}
+        _was_no_failure(rig)
+
+    assert len(play(tmp_path, main, steady(most_per_call=most)).made()) == 3
+
+
+def test_what_was_not_launched_on_a_cloud_that_goes_is_made_on_another(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        both = template("app", OWN, implementations=[implementation(), implementation("two", on="other")])
+        await rig.make(cloud(maxInstances=2), cloud("other", "a2"), both, infrastructure(service("app", scaling={"min": 3})))
+        await rig.until("Instance", "shop-app-2", "LimitReached", seconds=60)
+        await rig.delete("Cloud", "sim")
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 3, 120)
+        assert sorted(each.account[0] for each in rig.live()) == ["a1", "a1", "a2"]
+        await rig.unchanged(300)
+
+    play(tmp_path, main)

@@ -48,10 +48,16 @@ def outdated(
     older = {each.metadata.name for each in instances if each.spec.revision not in ("", revision)}
     if not older and not overtaken:
         return (), ()
+    denied = [batch for batch in _unlisted(instances, launched) if all(map(_is_bare, batch)) and any(map(_is_denied, batch))]
+    return unlaunched(instances, launched, older | overtaken), _named(denied, older)
+
+
+def unlaunched(instances: Sequence[Instance], launched: Set[str], names: Set[str]) -> tuple[Instance, ...]:
+    """Instances of whole batches that were never launched and are among the names. The first member of a batch comes before the others."""
+    if not names:
+        return ()
     found = _unlisted(instances, launched)
-    never = [batch for batch in found if all(_is_bare(each) and each.status.launch is None for each in batch)]
-    denied = [batch for batch in found if all(map(_is_bare, batch)) and any(map(_is_denied, batch))]
-    return _named(never, older | overtaken), _named(denied, older)
+    return _named([batch for batch in found if all(_is_bare(each) and each.status.launch is None for each in batch)], names)
 
 
 def _unlisted(instances: Iterable[Instance], launched: Set[str]) -> list[list[Instance]]:
@@ -96,4 +102,4 @@ def _waits_for_room(instance: Instance) -> bool:
     return said is not None and said.reason == Reason.LIMIT_REACHED.value
 
 
-__all__ = ["lacks_room", "outdated", "sizes", "to_plan_again"]
+__all__ = ["lacks_room", "outdated", "sizes", "to_plan_again", "unlaunched"]

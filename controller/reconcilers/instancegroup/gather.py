@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.api import meta
+from controller.api.cloud import Cloud
 from controller.api.group import InstanceGroup
 from controller.api.infrastructure import Infrastructure
 from controller.api.instance import Instance
@@ -36,6 +37,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         revision=name,
         stale=inputs.stale(instances, name, told),
         overtaken=inputs.overtaken(instances, name, told),
+        stranded=_stranded(engine, instances),
         unclaimed=_unclaimed(engine, group),
         duplicates=tuple(sorted(_duplicates(engine, instances))),
         blockers=_blockers(engine, group),
@@ -81,6 +83,13 @@ def _strange(engine: Engine, group: InstanceGroup) -> Hold | None:
     if other:
         return Hold(Reason.UNCLAIMED, f"Instance {name} has this group's label and belongs to {other}; take the label away, or the owner")
     return Hold(Reason.UNCLAIMED, f"{len(foreign)} Instances of an earlier group of this name are let go first")
+
+
+def _stranded(engine: Engine, instances: tuple[Instance, ...]) -> frozenset[str]:
+    """Those on a Cloud that is being deleted: nothing new is launched there, and it stays as long as they do."""
+    clouds = {key: engine.objects.model(key, Cloud) for key in {cloud_key(each) for each in instances}}
+    leaving = {key for key, each in clouds.items() if each is not None and each.metadata.deleting}
+    return frozenset(each.metadata.name for each in instances if cloud_key(each) in leaving)
 
 
 def _dependency(service: str, other: InstanceGroup | None) -> Dependency:

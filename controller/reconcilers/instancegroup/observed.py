@@ -67,7 +67,7 @@ class Observed:
 
     `hold` is what the gatherer found that forbids creation (no template, no address to tell, …); `revision` the newest
     revision; `stale` names Instances whose inputs are no longer so, None: nobody knows; `overtaken` those of the newest revision whose
-    variables are not. `in_doubt` says why nothing may be destroyed.
+    variables are not, `stranded` those whose Cloud is being deleted. `in_doubt` says why nothing may be destroyed.
     `blockers` are the services that have to go first while the group is deleted; `orphaned` says that its Infrastructure is gone,
     `orphaning` that it was seen to be deleted with `--cascade=orphan`.
     `most` is how many alike machines one call may make, `room` how many more the Cloud may have, `launched` the batches of
@@ -84,6 +84,7 @@ class Observed:
     revision: str = ""
     stale: frozenset[str] | None = frozenset()
     overtaken: frozenset[str] = frozenset()
+    stranded: frozenset[str] = frozenset()
     unclaimed: tuple[Unclaimed, ...] = ()
     duplicates: tuple[Identity, ...] = ()
     blockers: tuple[str, ...] = ()

@@ -114,6 +114,10 @@ def plan(o: Observed) -> Plan:
 # --- the parts of a step --------------------------------------------------------------------------------------------
 def _steady(o: Observed) -> Plan:
     held = _held(o)
+    stranded = () if o.in_doubt else _stranded(o)
+    if stranded:
+        hold = Hold(Reason.WAITING_FOR_CLOUD, "its Cloud is being deleted, and what has no machine yet is planned again")
+        return Plan(stranded, wanted(o.group), hold, o.group.status.replacement)
     outdated = () if o.in_doubt else _outdated(o)
     if outdated and held is None:
         # No failure, and no machine that the brake would keep; what a denied launch may have made is looked for while it ends.
@@ -135,6 +139,13 @@ def _steady(o: Observed) -> Plan:
     progress = hold or failing.held or (held if outdated else None) or _progress(o, live, deficit, bool(surplus))
     lacks_room = batches.lacks_room(live) or (failing.held is not None and failing.held.reason is Reason.LIMIT_REACHED)
     return Plan(tuple(actions), want, progress, failing.brake or o.group.status.replacement, failing.again, lacks_room)
+
+
+def _stranded(o: Observed) -> tuple[Delete, ...]:
+    """Instances that have no machine and never get one there, whether or not others can take their place: the Cloud waits for them."""
+    why = "its Cloud is being deleted, and it was not launched"
+    found = batches.unlaunched(o.instances, o.launched, o.stranded)
+    return tuple(Delete(each.metadata.name, Reason.WAITING_FOR_CLOUD, why) for each in found)
 
 
 def _outdated(o: Observed) -> tuple[Delete, ...]:

@@ -107,7 +107,7 @@ async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -
 
 
 #: On these grounds an Instance goes whose batch was never launched.
-_UNLAUNCHED = frozenset({Reason.BATCH_BROKEN, Reason.REVISION_CHANGED, Reason.INPUT_CHANGED})
+_UNLAUNCHED = frozenset({Reason.BATCH_BROKEN, Reason.REVISION_CHANGED, Reason.INPUT_CHANGED, Reason.WAITING_FOR_CLOUD})
 #: These may hold no longer when the Instance is to go.
 _PASSING = (FAILED - ENDED) | {Reason.DENIED}
 

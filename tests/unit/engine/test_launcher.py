@@ -94,7 +94,7 @@ def test_nothing_is_launched_under_an_owner_that_goes(tmp_path: Path, kind: str)
         await turns()
         assert creates(rig) == []
         held = rig.launcher.attempt(rig.instance().metadata.uid)
-        assert (held.sent, held.reason) == (Sent.HELD, Reason.WAITING_FOR_GROUP)
+        assert (held.sent, held.reason) == (Sent.HELD, Reason.WAITING_FOR_CLOUD if kind == "Cloud" else Reason.WAITING_FOR_GROUP)
         assert rig.instance().status.launch is None
 
     run(tmp_path, scenario)
