@@ -279,8 +279,8 @@ HELP: dict[Reason, tuple[str, str]] = {
     ),
     Reason.SCALED_IN: ("The count was lowered for an Instance marked for scale-in.", "Nothing."),
     Reason.OWNER_MISSING: (
-        "The Instance was deleted because its owner is gone; its machine was left alone.",
-        "Create the Infrastructure again to claim the machine, or end it at the cloud.",
+        "The group belongs to no Infrastructure, or the Instance was deleted because its owner is gone: their machines are left alone.",
+        "Create the Infrastructure again, with the same spec.id and service, to take them over, or end them at the cloud.",
     ),
     Reason.ABANDONED: ("The user gave the machine up for lost; it may still run.", "Check the account for it."),
     Reason.CREATED: ("Something was made.", "Nothing."),

@@ -30,7 +30,7 @@ CONDITIONS: dict[str, frozenset[Reason]] = {
             *(Reason.BRAKED, Reason.UNCLAIMED, Reason.FROZEN, Reason.DUPLICATE_MACHINE, Reason.UNHEALTHY, Reason.CLOUD_INVALID),
             *(Reason.CLOUD_NOT_FOUND, Reason.TEMPLATE_NOT_FOUND, Reason.TEMPLATE_INVALID, Reason.USER_DATA_TOO_LARGE),
             *(Reason.INPUTS_TOO_LARGE, Reason.CONFIG_MAP_NOT_FOUND, Reason.REVISION_CHANGED, Reason.INPUT_CHANGED, Reason.CLAMPED),
-            Reason.RENDERER_FAILED,
+            *(Reason.RENDERER_FAILED, Reason.LIMIT_REACHED, Reason.OWNER_MISSING),
         }
     ),
     "Infrastructure": frozenset(
