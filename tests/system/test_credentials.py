@@ -74,6 +74,25 @@ def test_a_password_changed_at_the_cloud_freezes_and_the_new_secret_thaws(tmp_pa
     assert len(play(tmp_path, main).made()) == 3
 
 
+def test_what_waits_to_be_replaced_while_credentials_are_denied_says_so(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*_locked("right"))
+        fault = rig.world.fail("create", errors.NoCapacity("there is none"), times=float("inf"))
+        rig.world.kill(rig.live()[0].id)
+        await rig.until("InstanceGroup", "shop-app", "BackOff", "Progressing", seconds=60)
+        await rig.let_pass(200)
+        rig.password = "newer"
+        await rig.until("Cloud", "sim", "Denied", seconds=60)
+        await rig.until("InstanceGroup", "shop-app", "Frozen", "Progressing", seconds=10)
+        said = "none is replaced while Cloud sim cannot be used: Denied: the password is wrong"
+        assert said in rig.said("InstanceGroup", "shop-app", "Progressing")[2]
+        rig.world.clear(fault)
+        rig.password = "right"
+        await rig.wait(rig.ready, 600)
+
+    play(tmp_path, main)
+
+
 def test_a_missing_secret_is_said_and_found_when_it_comes(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         documents = _locked("right")

@@ -168,7 +168,17 @@ def _in_doubt(engine: Engine, instances: tuple[Instance, ...]) -> str:
     for key in sorted({cloud_key(each) for each in instances}):
         binding = engine.clouds.binding(key)
         if binding is None or binding.inventory.listed is None:
-            return f"Cloud {key.name} was not asked yet"
+            return _unasked(engine, key)
         if binding.inventory.trouble is not None:
             return f"Cloud {key.name} gives no usable list: {binding.inventory.trouble}"
     return ""
+
+
+def _unasked(engine: Engine, key: Key) -> str:
+    cloud = engine.objects.model(key, Cloud)
+    if cloud is None:
+        return f"there is no Cloud {key.name}"
+    said = meta.condition(cloud.status.conditions, "Ready")
+    if said is None or said.status == "True" or engine.clouds.is_unasked(key):
+        return f"Cloud {key.name} was not asked yet"
+    return f"Cloud {key.name} cannot be used: {said.reason}: {said.message}"
