@@ -308,6 +308,7 @@ class Clouds:
         if everybody or concern != self._concern:
             self._concern = concern
             self.wake_groups()
+            self._wake_for_room()  # a machine without an Instance may have ended
 
     def _concern_of_groups(self) -> tuple[object, ...]:
         """What groups read of the lists. All else reaches them through their Instances."""
@@ -355,9 +356,12 @@ class Clouds:
         elif not counted:
             del self._launched[cloud_of(instance)]
         if before - now:
-            for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
-                del self._waiting[key]
-                self._wake(key)
+            self._wake_for_room()
+
+    def _wake_for_room(self) -> None:
+        for key in list(self._waiting)[:_WOKEN_FOR_ROOM]:
+            del self._waiting[key]
+            self._wake(key)
 
     def _note(self, key: Key, instance: Obj, identity: Identity, *, gone: bool) -> None:
         """Keep which ids Instances have recorded whose end no list has shown, or still has to prove.

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from controller.engine import prober
+from controller.ports import CONTROLLER_TAG, Identity
+from tests.simulated.harness import CONTROLLER
 from tests.system.documents import Document, alone, chain, cloud, infrastructure, many, secret, service, template
 from tests.system.rig import Rig, ids, play, steady
 
@@ -105,6 +107,18 @@ def test_a_replacement_that_waits_for_room_is_made_as_soon_as_there_is_some(tmp_
         await rig.wait(lambda: len(rig.made("web")) == 3, 40)
 
     play(tmp_path, main)
+
+
+def test_room_of_a_machine_that_no_instance_had_is_taken_at_once(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        stray = rig.world.insert(("a1", "r1"), Identity("stray", 0), {CONTROLLER_TAG: CONTROLLER})
+        await rig.make(cloud(maxInstances=3), template("app"), infrastructure(service("app", replicas=3)))
+        await rig.wait(lambda: rig.why("Instance", "shop-app-2") == "LimitReached", 60)
+        await rig.let_pass(20)
+        rig.world.kill(stray)
+        await rig.wait(rig.ready, 60)
+
+    play(tmp_path, main, steady(5))
 
 
 def test_who_waited_for_room_and_has_gone_keeps_nobody_from_it(tmp_path: Path) -> None:
