@@ -354,6 +354,18 @@ def test_hurrying_makes_no_more_than_about_one_list_a_second() -> None:
     assert loop.run(main()) <= 75
 
 
+def test_a_list_that_is_no_list_stops_nobody_else() -> None:
+    """Garbage is found where it is used, which is not to end the process."""
+
+    async def main() -> None:
+        w = watched()
+        w.world.falsify(lambda machines: None)  # pyright: ignore[reportArgumentType, reportReturnType] -- the garbage is the point
+        await w.inventory.poll()
+        assert isinstance(w.inventory.trouble, errors.Transient)
+
+    loop.run(main())
+
+
 def test_two_clouds_of_one_account_share_one_list(tmp_path: Path) -> None:
     other = Key("Cloud", "default", "other")
 

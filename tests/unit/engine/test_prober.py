@@ -163,6 +163,18 @@ def test_what_is_forgotten_is_asked_no_more_and_wakes_nobody() -> None:
     assert len(rig.woken) == 1
 
 
+def test_one_that_is_forgotten_and_watched_again_is_asked_once_a_period() -> None:
+    async def scenario(rig: Rig) -> None:
+        for _ in range(5):
+            rig.watch()
+            await asyncio.sleep(1)
+            rig.prober.forget("uid")
+        rig.watch()
+        await asyncio.sleep(100)
+
+    assert run(scenario).answers.asked["10.0.0.1"] <= 5 + 12, "six chains of checks for one machine"
+
+
 def test_an_answer_that_comes_after_the_machine_was_forgotten_is_dropped() -> None:
     async def scenario(rig: Rig) -> None:
         rig.answers.hangs.add("10.0.0.1")

@@ -234,6 +234,21 @@ def test_oldest_seconds_tells_for_how_long_the_first_key_waits() -> None:
     assert loop.run(main()) == pytest.approx((0, 7, 0))
 
 
+def test_a_key_that_moved_to_the_other_lane_still_counts_as_the_oldest() -> None:
+    """Behind a younger one it is not the first of its lane."""
+
+    async def main() -> float:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add("a")
+        await asyncio.sleep(5)
+        queue.add("b", Lane.USER)
+        queue.add("a", Lane.USER)
+        await asyncio.sleep(2)
+        return queue.oldest_seconds()
+
+    assert loop.run(main()) == pytest.approx(7)
+
+
 def test_the_earliest_due_time_counts_and_wakes_once() -> None:
     async def main() -> tuple[float, bool]:
         queue: WorkQueue[str] = WorkQueue()
