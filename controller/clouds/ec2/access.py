@@ -11,12 +11,14 @@ import contextlib
 import functools
 import ipaddress
 import logging
+import os
 import re
 import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,6 +42,10 @@ _NAME = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0
 #: controller's own credentials: that may take the metadata service a minute, in which Clouds with keys do not wait.
 _locks = {False: threading.Lock(), True: threading.Lock()}
 _loading = threading.Lock()
+#: The session of the controller's own credentials, by how the files were that it has read.
+_own: dict[tuple[tuple[int, ...], ...], Any] = {}
+#: Where the SDK looks for credentials; it reads a file once for a session.
+_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ def clients(to: Access) -> Clients:
     """
     own = not to.keys
     with _locks[own]:
-        session: Any = _session(own)
+        session: Any = _own_session() if own else _shared_session()
         if own and session.get_credentials() is None:
             raise errors.Denied("the AWS SDK found no credentials of the controller's own")
         options: dict[str, Any] = {"region_name": to.region, "endpoint_url": to.endpoint or None, "config": _config(), **to.keys}
@@ -149,8 +155,29 @@ def clients(to: Access) -> Clients:
 
 
 @functools.cache
-def _session(own: bool) -> Any:
-    """One for the process, and another for its own credentials."""
+def _shared_session() -> Any:
+    """One for the process, of Clouds with keys."""
+    return _session()
+
+
+def _own_session() -> Any:
+    """One for all, and a new one where somebody has logged in since: tools write what they got into a file."""
+    read = tuple(map(_state, _FILES))
+    for each in [each for each in _own if each != read]:
+        del _own[each]
+    return _own.get(read) or _own.setdefault(read, _session())
+
+
+def _state(variable: str) -> tuple[int, ...]:
+    """Of a file of the SDK's: another one where it was written since."""
+    try:
+        found = Path(os.environ.get(variable, _FILES[variable])).expanduser().stat()
+    except (OSError, RuntimeError):
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _session() -> Any:
     import boto3
     import botocore.session
 

@@ -172,6 +172,9 @@ async def _ask(engine: Engine, key: Key, observed: Observed, secret: dict[str, s
         account = await metrics.cloud_call(engine.ports.threads, Account(kind, f"of {key}", "", ""), "identity", driver.identity)
     except errors.CloudError as error:
         engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, None, _reason(error), str(error))
+        if isinstance(error, errors.Denied) and not observed.secret:
+            # It has found its credentials elsewhere, and they may be others there by now: a file of them, once somebody has logged in.
+            engine.memory.cached.pop(("opened", key), None)
         return
     old = engine.clouds.contacts.get(key)
     engine.clouds.contacts[key] = Contact(engine.ports.now(), observed.config, account)

@@ -210,6 +210,27 @@ def test_credentials_that_come_later_are_found(tmp_path: Path) -> None:
     assert _run(program, tmp_path, HTTPS_PROXY="http://127.0.0.1:9") == "Denied Transient "
 
 
+def test_credentials_that_were_renewed_in_their_file_are_those_of_a_driver_that_is_opened_then(tmp_path: Path) -> None:
+    """As tools write them that log in for some hours; the SDK reads the file once. A driver that is open keeps what it has.
+
+    While the file is as it was all drivers share what was found: it may have been asked of somebody, as the code of a token is.
+    """
+    program = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from controller.clouds.ec2 import access\n"
+        "from controller.ports import CloudConfig\n"
+        "config = CloudConfig({'region': 'eu-west-1'}, {}, 'ours', '', False, True)\n"
+        "opened = []\n"
+        "for token in ('first', 'second'):\n"
+        "    text = f'[default]\\naws_access_key_id = AKID\\naws_secret_access_key = x\\naws_session_token = {token}\\n'\n"
+        "    Path(os.environ['AWS_SHARED_CREDENTIALS_FILE']).write_text(text)\n"
+        "    opened += [access.clients(access.access(config)).ec2._request_signer._credentials for _ in range(2)]\n"
+        "print(*(each.get_frozen_credentials().token for each in opened), len(set(map(id, opened))), end='')\n"
+    )
+    assert _run(program, tmp_path, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials")) == "first first second second 2"
+
+
 def test_the_controllers_own_credentials_go_to_the_regions_own_endpoint(tmp_path: Path) -> None:
     """Whatever its environment says: the account's record has no endpoint."""
     own = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
