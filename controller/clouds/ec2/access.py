@@ -42,8 +42,8 @@ _NAME = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0
 #: controller's own credentials: that may take the metadata service a minute, in which Clouds with keys do not wait.
 _locks = {False: threading.Lock(), True: threading.Lock()}
 _loading = threading.Lock()
-#: The session of the controller's own credentials, by how the files were that it has read.
-_own: dict[tuple[tuple[int, ...], ...], Any] = {}
+#: The session of the controller's own credentials, by how the files were that it has read, and the region where it asks for a role's.
+_own: dict[tuple[tuple[tuple[int, ...], ...], str], Any] = {}
 #: Where the SDK looks for credentials; it reads a file once for a session.
 _FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
 
@@ -147,7 +147,7 @@ def clients(to: Access) -> Clients:
     """
     own = not to.keys
     with _locks[own]:
-        session: Any = _own_session() if own else _shared_session()
+        session: Any = _own_session(to.region) if own else _shared_session()
         if own and session.get_credentials() is None:
             raise errors.Denied("the AWS SDK found no credentials of the controller's own")
         options: dict[str, Any] = {"region_name": to.region, "endpoint_url": to.endpoint or None, "config": _config(), **to.keys}
@@ -160,12 +160,12 @@ def _shared_session() -> Any:
     return _session()
 
 
-def _own_session() -> Any:
+def _own_session(region: str) -> Any:
     """One for all, and a new one where somebody has logged in since: tools write what they got into a file."""
-    read = tuple(map(_state, _FILES))
-    for each in [each for each in _own if each != read]:
+    session, read = _session(region), tuple(map(_state, _FILES))
+    for each in [each for each in _own if each[0] != read]:
         del _own[each]
-    return _own.get(read) or _own.setdefault(read, _session())
+    return _own.setdefault((read, session.region_name), session)
 
 
 def _state(variable: str) -> tuple[int, ...]:
@@ -177,7 +177,8 @@ def _state(variable: str) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _session() -> Any:
+def _session(region: str = "") -> Any:
+    """A new one. For a role's credentials the SDK asks in `region`, where it is configured for none."""
     import boto3
     import botocore.session
 
@@ -187,6 +188,8 @@ def _session() -> Any:
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     with _loading:
         session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    if region and session.get_config_variable("region") is None:
+        session.set_config_variable("region", region)
     return boto3.Session(botocore_session=session)
 
 

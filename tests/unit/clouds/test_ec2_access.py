@@ -231,6 +231,36 @@ def test_credentials_that_were_renewed_in_their_file_are_those_of_a_driver_that_
     assert _run(program, tmp_path, AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "credentials")) == "first first second second 2"
 
 
+@pytest.mark.parametrize(
+    ("named", "host"),
+    [
+        pytest.param({}, "sts.eu-west-1.amazonaws.com", id="no region is configured"),
+        pytest.param({"AWS_DEFAULT_REGION": "eu-central-1"}, "sts.eu-central-1.amazonaws.com", id="another is"),
+    ],
+)
+def test_a_role_of_the_controllers_profile_is_asked_for_in_a_region(tmp_path: Path, named: dict[str, str], host: str) -> None:
+    """The global endpoint knows no other partition, and what it gives is not taken in regions that an account has to enable."""
+    program = (
+        "from urllib.parse import urlsplit\n"
+        "from botocore import exceptions, httpsession\n"
+        "from controller import errors\n"
+        "from controller.clouds.ec2 import driver as ec2\n"
+        "from controller.ports import CloudConfig\n"
+        "def send(self, request):\n"
+        "    print(urlsplit(request.url).netloc)\n"
+        "    raise exceptions.ReadTimeoutError(endpoint_url=request.url)\n"
+        "httpsession.URLLib3Session.send = send\n"
+        "try:\n"
+        "    ec2.open(CloudConfig({'region': 'eu-west-1'}, {}, 'ours', '', False, True)).identity()\n"
+        "except errors.Transient as error:\n"
+        "    print(error)\n"
+    )
+    configured = "[profile role]\nrole_arn = arn:aws:iam::111111111111:role/x\nsource_profile = base\n"
+    (tmp_path / "config").write_text(f"{configured}[profile base]\naws_access_key_id = AKID\naws_secret_access_key = x\n")
+    asked = _run(program, tmp_path, AWS_CONFIG_FILE=str(tmp_path / "config"), AWS_PROFILE="role", AWS_MAX_ATTEMPTS="1", **named)
+    assert set(asked.splitlines()) == {host, f"{host}: the answer took too long"}
+
+
 def test_the_controllers_own_credentials_go_to_the_regions_own_endpoint(tmp_path: Path) -> None:
     """Whatever its environment says: the account's record has no endpoint."""
     own = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
