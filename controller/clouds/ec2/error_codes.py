@@ -132,6 +132,7 @@ _NO_CREDENTIALS = {
     "ProfileNotFound": "the profile that AWS_PROFILE names is in no configuration file of the controller",
     "SSOError": "the controller's own AWS single sign-on has expired: log in again",
     "LoginError": "the controller's own AWS login has expired: log in again",
+    "MissingDependencyException": "the AWS SDK needs one more package for the controller's own AWS login: pip install 'botocore[crt]'",
 }
 #: The words of a RuntimeError of botocore's, before it sends anything.
 _STILL_EXPIRED = "refreshed credentials are still expired"

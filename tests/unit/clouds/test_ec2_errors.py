@@ -262,6 +262,7 @@ _URL = "https://ec2.eu-west-1.amazonaws.com/"
         pytest.param(exceptions.ProfileNotFound(profile="x"), errors.Denied, id="no profile"),
         pytest.param(exceptions.UnauthorizedSSOTokenError(), errors.Denied, id="single sign-on"),
         pytest.param(exceptions.LoginRefreshRequired(), errors.Denied, id="login"),
+        pytest.param(exceptions.MissingDependencyException(msg="pip install"), errors.Denied, id="no package for a login"),
         pytest.param(FileNotFoundError("/var/run/secrets/token"), errors.Denied, id="no file of a token"),
         pytest.param(
             RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), errors.Denied, id="expired"
