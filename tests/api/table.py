@@ -215,6 +215,7 @@ CREATES: tuple[Row, ...] = (
     _ec2_bad("ec2-groups-17", "securityGroups", [{"name": f"g{n}"} for n in range(17)]),
     _ec2_bad("ec2-root-size-zero", "rootVolume.sizeGiB", 0),
     _ec2_bad("ec2-root-type", "rootVolume.type", "io2"),
+    _ec2_bad("ec2-root-boots-not", "rootVolume.type", "st1"),
     _ec2_bad("ec2-volume-without-size", "volumes.0.sizeGiB", REMOVED),
     _ec2_bad("ec2-volume-twice", "volumes.1", {"device": "/dev/sdf", "sizeGiB": 1}),
     _ec2_bad("ec2-profile-both", "iamInstanceProfile.arn", "arn:aws:iam::123456789012:instance-profile/web", "iamInstanceProfile"),

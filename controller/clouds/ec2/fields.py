@@ -18,6 +18,8 @@ Zone = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[
 TagName = Annotated[str, Field(min_length=1, max_length=256)]
 Device = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^(/dev/)?[a-z0-9]+$")]
 VolumeType = Literal["gp3", "gp2", "st1", "sc1", "standard"]
+#: Nothing boots from the other two (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html).
+RootVolumeType = Literal["gp3", "gp2", "standard"]
 TagValue = Annotated[str, Field(max_length=256)]
 
 
@@ -90,7 +92,7 @@ class Ec2RootVolume(Model):
 
     device: Device | None = Field(default=None, description="Its device name; without, as the image says.")
     size_gib: int | None = Field(default=None, alias="sizeGiB", description="Its size; without, the image's.", ge=1, le=65536)
-    type: VolumeType | None = Field(default=None, description="Its type; without, the image's.")
+    type: RootVolumeType | None = Field(default=None, description="Its type; without, the image's.")
     encrypted: bool | None = Field(default=None, description="Whether it is encrypted; without, as the image and the account say.")
 
 
