@@ -283,7 +283,7 @@ class Ec2Driver:
             return call(self._connected())
         except ClientError as error:
             raise error_codes.answered(self._access.where, error, mutation=mutation) from error
-        except (BotoCoreError, ResponseParserError, RuntimeError, OSError, *_UNREADABLE) as error:
+        except (BotoCoreError, ResponseParserError, RuntimeError, OSError, EOFError, *_UNREADABLE) as error:
             raise error_codes.no_answer(self._access.where, error) from error
 
     def _connected(self) -> Clients:

@@ -127,6 +127,8 @@ _NO_CREDENTIALS = {
     "NoCredentialsError": "the AWS SDK found no credentials of the controller's own",
     "PartialCredentialsError": "the AWS SDK found only a part of the controller's own credentials",
     **dict.fromkeys(("CredentialRetrievalError", "TokenRetrievalError", "RefreshWithMFAUnsupportedError"), _NOT_GOT),
+    # The SDK asks for it at the terminal, and there is none.
+    "EOFError": "the controller's own profile asks for a code of a device (mfa_serial), and nobody is there to give it",
     # Of a file that holds a token, or a configuration.
     **dict.fromkeys(("FileNotFoundError", "PermissionError", "ConfigParseError", "InvalidConfigError"), _NOT_GOT),
     "ProfileNotFound": "the profile that AWS_PROFILE names is in no configuration file of the controller",

@@ -156,7 +156,8 @@ def test_a_cloud_with_keys_does_not_wait_while_the_sdk_asks_for_the_controllers_
 def _run(program: str, directory: Path, **environment: str) -> str:
     """In a process of its own: what the SDK has found, and what was imported, stays with a process."""
     clean = {"PATH": "", "HOME": str(directory), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": ":".join(sys.path), **environment}
-    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, timeout=60, check=False)
+    nobody: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+    done = subprocess.run([sys.executable, "-c", program], env=clean, capture_output=True, text=True, timeout=60, check=False, **nobody)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -190,6 +191,13 @@ _AMBIENT = (
 def test_a_controller_without_credentials_of_its_own_has_none_to_lend(tmp_path: Path) -> None:
     assert _run(_AMBIENT % True, tmp_path) == "denied"
     assert _run(_AMBIENT % True, tmp_path, AWS_PROFILE="none") == "denied"
+
+
+def test_a_profile_that_asks_for_a_code_is_denied_where_nobody_gives_one(tmp_path: Path) -> None:
+    role = "role_arn = arn:aws:iam::111111111111:role/x\nsource_profile = base\nmfa_serial = arn:aws:iam::111111111111:mfa/me\n"
+    base = "[profile base]\naws_access_key_id = AKID\naws_secret_access_key = x\n"
+    (tmp_path / "config").write_text(f"[profile role]\n{role}{base}")
+    assert _run(_AMBIENT % True, tmp_path, AWS_CONFIG_FILE=str(tmp_path / "config"), AWS_PROFILE="role") == "denied"
 
 
 def test_credentials_that_come_later_are_found(tmp_path: Path) -> None:

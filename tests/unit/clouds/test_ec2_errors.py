@@ -263,6 +263,7 @@ _URL = "https://ec2.eu-west-1.amazonaws.com/"
         pytest.param(exceptions.UnauthorizedSSOTokenError(), errors.Denied, id="single sign-on"),
         pytest.param(exceptions.LoginRefreshRequired(), errors.Denied, id="login"),
         pytest.param(exceptions.MissingDependencyException(msg="pip install"), errors.Denied, id="no package for a login"),
+        pytest.param(EOFError("EOF when reading a line"), errors.Denied, id="no code of a device"),
         pytest.param(FileNotFoundError("/var/run/secrets/token"), errors.Denied, id="no file of a token"),
         pytest.param(
             RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), errors.Denied, id="expired"
