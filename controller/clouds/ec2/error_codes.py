@@ -57,6 +57,7 @@ _OF_SDK = frozenset(
 #: Said of a machine that is protected, whoever asks; not of a right that lacks.
 PROTECTED = "OperationNotPermitted"
 _NOT_GOT = "the AWS SDK could not get the controller's own credentials"
+_SSO_OVER = "the controller's own AWS single sign-on has expired: log in again"
 #: An image of the marketplace whose terms nobody of the account has accepted, in place of a service that was not signed up for.
 _OF_IMAGE = re.compile(r"marketplace|accept terms", re.IGNORECASE)
 #: In order; the first pattern that the code matches decides.
@@ -126,13 +127,15 @@ _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _NO_CREDENTIALS = {
     "NoCredentialsError": "the AWS SDK found no credentials of the controller's own",
     "PartialCredentialsError": "the AWS SDK found only a part of the controller's own credentials",
-    **dict.fromkeys(("CredentialRetrievalError", "TokenRetrievalError", "RefreshWithMFAUnsupportedError"), _NOT_GOT),
-    # The SDK asks for it at the terminal, and there is none.
+    "CredentialRetrievalError": _NOT_GOT,
+    # The SDK asks for a code at the terminal: where there is one, and only once.
     "EOFError": "the controller's own profile asks for a code of a device (mfa_serial), and nobody is there to give it",
+    "RefreshWithMFAUnsupportedError": "the code of a device (mfa_serial) is good for no longer: start the controller again",
     # Of a file that holds a token, or a configuration.
     **dict.fromkeys(("FileNotFoundError", "PermissionError", "ConfigParseError", "InvalidConfigError"), _NOT_GOT),
     "ProfileNotFound": "the profile that AWS_PROFILE names is in no configuration file of the controller",
-    "SSOError": "the controller's own AWS single sign-on has expired: log in again",
+    # Of the token of an `sso-session`, and of one without.
+    **dict.fromkeys(("TokenRetrievalError", "SSOError"), _SSO_OVER),
     "LoginError": "the controller's own AWS login has expired: log in again",
     "MissingDependencyException": "the AWS SDK needs one more package for the controller's own AWS login: pip install 'botocore[crt]'",
 }

@@ -294,3 +294,20 @@ def test_what_no_answer_means(raised: Exception, kind: type[errors.CloudError]) 
 )
 def test_who_did_not_answer_is_named(raised: Exception, who: str) -> None:
     assert str(error_codes.no_answer("EC2 in eu-west-1", raised)).startswith(who)
+
+
+@pytest.mark.parametrize(
+    ("raised", "way_out"),
+    [
+        pytest.param(exceptions.UnauthorizedSSOTokenError(), "log in again", id="single sign-on, refused"),
+        pytest.param(
+            exceptions.TokenRetrievalError(provider="sso", error_msg="Token has expired"), "log in again", id="single sign-on, over"
+        ),
+        pytest.param(exceptions.LoginRefreshRequired(), "log in again", id="login"),
+        pytest.param(exceptions.RefreshWithMFAUnsupportedError(), "start the controller again", id="code of a device"),
+    ],
+)
+def test_who_has_to_log_in_again_is_told_so(raised: Exception, way_out: str) -> None:
+    denied = error_codes.no_answer("EC2 in eu-west-1", raised)
+    assert isinstance(denied, errors.Denied)
+    assert way_out in str(denied)
