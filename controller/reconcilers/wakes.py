@@ -49,7 +49,7 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
         case "Instance":
             yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
             for each in (old, new):
-                if each is not None and not each["metadata"].get("ownerReferences"):
+                if each is not None:
                     yield from _labelled(each, namespace)
             yield from _cloud(objects, new, obj)
             yield from _batch(objects, old, new, obj)
@@ -57,6 +57,7 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
             yield from _group(objects, old, new, obj)
         case "Infrastructure" if new is None or old is None or _own(old) != _own(new):
             yield from _all(objects, namespace, "Infrastructure")
+            yield from _of_its_id(objects, obj)
             if new is None or old is None:
                 yield from _groups_of(objects, obj)
         case "Cloud" if old is None or new is None or _ready(old) != _ready(new) or _own(old) != _own(new):
@@ -79,9 +80,19 @@ def _groups_of(objects: Lookup, infrastructure: Obj) -> Iterator[Wake]:
             yield Wake(Key("InstanceGroup", _namespace(each), each["metadata"]["name"]), How.SOON)
 
 
+def _of_its_id(objects: Lookup, infrastructure: Obj) -> Iterator[Wake]:
+    """Infrastructures that name its identity, in whichever namespace: the younger one waits for the older one to go."""
+    identity = infrastructure["spec"].get("id") or infrastructure["metadata"]["uid"]
+    for each in objects.list("Infrastructure"):
+        if each["spec"].get("id") == identity:
+            yield Wake(Key("Infrastructure", _namespace(each), each["metadata"]["name"]), How.SOON)
+
+
 def _labelled(instance: Obj, namespace: str) -> Iterator[Wake]:
+    """The group that its label names, where that does not own it: the group waits for it to go, or takes it over."""
     group = instance["metadata"].get("labels", {}).get(meta.GROUP_LABEL)
-    if group:
+    owners = {each["name"] for each in instance["metadata"].get("ownerReferences", ()) if each["kind"] == "InstanceGroup"}
+    if group and group not in owners:
         yield Wake(Key("InstanceGroup", namespace, group), How.SOON)
 
 
@@ -102,6 +113,8 @@ def _ready(obj: Obj) -> tuple[str, str]:
 
 def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Iterator[Wake]:
     yield from _owner(obj, "Infrastructure", How.SOON if new is None or old is None else How.ROLL_UP)
+    if new is None or old is None or _owners(old) != _owners(new):
+        yield from _who_want(objects, obj)
     if new is not None and old is not None and _lets(old) != _lets(new):
         for each in objects.list("Instance"):
             if new["metadata"]["uid"] in _owners(each):
@@ -125,6 +138,15 @@ def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Itera
             and each["spec"]["infrastructure"]["name"] == infrastructure
             and each["metadata"].get("deletionTimestamp")
         )
+
+
+def _who_want(objects: Lookup, group: Obj) -> Iterator[Wake]:
+    """Infrastructures that want a group of this name, whoever owns it: they make it once it has gone, or take it over."""
+    for each in objects.list("Infrastructure"):
+        name = each["metadata"]["name"]
+        names = (f"{name}-{service['name']}" for service in each["spec"].get("services", ()))
+        if _namespace(each) == _namespace(group) and group["metadata"]["name"] in names:
+            yield Wake(Key("Infrastructure", _namespace(each), name), How.SOON)
 
 
 def _lets(group: Obj) -> tuple[Any, ...]:

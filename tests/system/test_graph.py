@@ -174,6 +174,22 @@ def test_a_name_that_another_infrastructures_group_holds_is_said(tmp_path: Path)
     play(tmp_path, main)
 
 
+def test_a_name_that_is_free_again_is_taken_at_once(tmp_path: Path) -> None:
+    """The Infrastructure that held it stays, and its service is called otherwise."""
+
+    async def main(rig: Rig) -> None:
+        await rig.make(cloud(), template("b-c"), template("c"), infrastructure(service("b-c"), name="a"))
+        await rig.wait(lambda: rig.ready("a"))
+        await rig.make(infrastructure(service("c"), name="a-b"))
+        await rig.until("Infrastructure", "a-b", "NameTaken", seconds=30)
+        await rig.let_pass(20)
+        renamed = service("d", templateRef={"name": "b-c"})
+        await rig.make(infrastructure(renamed, name="a"))
+        await rig.wait(lambda: rig.ready("a-b"), 90)
+
+    play(tmp_path, main)
+
+
 def test_a_dependency_that_is_added_is_waited_for_by_new_machines_alone(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         *others, shop = chain()

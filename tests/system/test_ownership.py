@@ -208,6 +208,31 @@ def test_a_group_that_the_infrastructure_which_is_put_back_does_not_own_makes_no
     assert len(play(tmp_path, main).made()) == 4
 
 
+def test_a_group_that_was_left_by_another_identity_is_made_anew_once_it_was_deleted(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        await _orphan(rig, "shop-app")
+        await rig.make(*alone(1))
+        await rig.until("Infrastructure", "shop", "NameTaken", seconds=30)
+        await rig.let_pass(20)
+        await rig.delete("InstanceGroup", "shop-app")
+        await rig.wait(rig.ready, 90)
+
+    assert len(play(tmp_path, main).made()) == 2
+
+
+def test_a_group_whose_owner_was_taken_off_by_hand_is_taken_back(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(*alone(1))
+        await rig.let_pass(20)
+        await rig.patch("InstanceGroup", "shop-app", {"metadata": {"ownerReferences": None}})
+        await rig.let_pass(5)
+        assert rig.obj("InstanceGroup", "shop-app")["metadata"]["ownerReferences"][0]["name"] == "shop"
+        assert rig.why("InstanceGroup", "shop-app") == "Ready"
+
+    assert len(play(tmp_path, main).made()) == 1
+
+
 def test_a_machine_given_up_for_lost_is_let_go(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(*alone(1))

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from controller.api.meta import GROUP_LABEL
 from controller.engine.objects import Objects, key_of
 from controller.ports import Changed, Obj
-from controller.reconcilers.wakes import How, wakes
+from controller.reconcilers.wakes import How, Wake, wakes
 
 
 def obj(kind: str, name: str, owner: str = "", spec: dict[str, Any] | None = None, **metadata: Any) -> Obj:
@@ -185,6 +186,27 @@ def test_what_many_read_wakes_its_namespace(kind: str, kinds: set[str]) -> None:
     assert {name.partition(" ")[0] for name in found} == kinds
     assert "Infrastructure far" not in found
     assert len([name for name in found if name.startswith("InstanceGroup")]) == 3
+
+
+def test_an_infrastructure_that_goes_wakes_who_names_its_identity_in_any_namespace() -> None:
+    far = obj("Infrastructure", "far", namespace="far", spec={"id": "uid-Infrastructure-shop"})
+    objects = Objects(None)  # pyright: ignore[reportArgumentType] -- only the cache is asked
+    objects.take(Changed(far))
+    assert Wake(key_of(far), How.SOON) in set(wakes(objects, obj("Infrastructure", "shop"), None))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(None, {"labels": {GROUP_LABEL: "shop-db"}}, id="comes"),
+        pytest.param({"labels": {GROUP_LABEL: "shop-db"}}, None, id="goes"),
+        pytest.param({"labels": {GROUP_LABEL: "shop-db"}}, {"labels": {}}, id="loses the label"),
+    ],
+)
+def test_an_instance_of_another_owner_wakes_the_group_that_its_label_names(old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
+    other = instance("other-0")
+    found = woken(*(None if each is None else changed(other, **each) for each in (old, new)))
+    assert found["InstanceGroup shop-db"] is How.SOON
 
 
 def test_a_cloud_that_becomes_ready_wakes_all_that_wait_for_it() -> None:
