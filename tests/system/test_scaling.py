@@ -76,6 +76,18 @@ def test_the_number_is_clamped_to_its_bounds_and_that_is_said(tmp_path: Path, as
     play(tmp_path, main)
 
 
+def test_an_upper_bound_that_is_taken_from_the_description_holds_no_more(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", scaling={"min": 1, "max": 2})))
+        await rig.make(infrastructure(service("app", scaling={"min": 1})))
+        await rig.wait(lambda: rig.obj("InstanceGroup", "shop-app")["spec"]["scaling"] == {"min": 1}, 10)
+        await rig.wait(rig.ready, 10)
+        await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 3}})
+        await rig.wait(lambda: rig.ready() and len(rig.live()) == 3, 200)
+
+    play(tmp_path, main)
+
+
 def test_from_nothing_at_all(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(cloud(), template("app"), infrastructure(service("app", scaling={"min": 0, "max": 3})))

@@ -33,6 +33,7 @@ from controller.reconcilers.infrastructure.plan import (
     plan,
 )
 from controller.reconcilers.instancegroup import makings
+from controller.stores import merge
 
 #: How soon a ConfigMap that is not there is asked for again.
 _ASK_AGAIN_SECONDS = 10.0
@@ -206,8 +207,7 @@ async def _update(engine: Engine, key: Key, spec: InstanceGroupSpec) -> None:
     if spec.fixed_replicas is None:
         # The number is the group's own, and may have been changed since the plan was made.
         wanted["replicas"] = seen["spec"]["replicas"]
-    patch = {name: wanted.get(name) for name in (*seen["spec"], *wanted) if seen["spec"].get(name) != wanted.get(name)}
-    await engine.objects.write(key, {"spec": patch})
+    await engine.objects.write(key, {"spec": merge.difference(seen["spec"], wanted)})
 
 
 def _new_group(infrastructure: Infrastructure, name: str, spec: InstanceGroupSpec) -> dict[str, Any]:
