@@ -121,6 +121,12 @@ class Objects:
             raise TypeError(f"{key} is not a {model.__name__}")
         return kept[1]
 
+    def must_be_as_planned(self, key: Key, generation: int) -> None:
+        """What is done is what the user wants now, who may have changed the object since the plan was made. Raises Conflict."""
+        seen = self.get(key)
+        if seen is not None and seen["metadata"]["generation"] != generation:
+            raise errors.Conflict(f"{key} was changed since")
+
     def models(self, kind: str, model: type[M]) -> list[M]:
         found = (self.model(key, model) for key in list(self._by_kind.get(kind, {})))
         return [each for each in found if each is not None]

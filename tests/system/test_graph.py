@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from controller.ports import Obj
+from controller.ports import Key, Obj
 from tests.bench.counting import CountingStore
 from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import Rig, ids, play
@@ -209,3 +210,37 @@ def test_a_dependency_that_is_added_is_waited_for_by_new_machines_alone(tmp_path
         assert rig.obj("InstanceGroup", "shop-app")["status"]["dependenciesMet"] == ["db", "queue"]
 
     play(tmp_path, main)
+
+
+class PutBack(CountingStore):
+    """A store in which somebody puts a service back when another one, removed with it, was deleted."""
+
+    armed = False
+
+    async def delete(self, key: Key, *, uid: str, version: str | None = None) -> Obj | None:
+        answer = await super().delete(key, uid=uid, version=version)
+        if key.kind == "InstanceGroup" and PutBack.armed:
+            PutBack.armed = False
+            shop = Key("Infrastructure", "default", "shop")
+            services = {"spec": {"services": [service("db"), service("web")]}}
+            await self.patch(shop, services, version=(await self.get(shop))["metadata"]["resourceVersion"])
+            await asyncio.sleep(0.1)  # the watch tells it
+        return answer
+
+
+def test_a_service_that_is_put_back_while_others_are_removed_keeps_its_machines(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        PutBack.armed = False
+        rig.wrap_store = PutBack
+        await rig.restart()
+        await rig.up(
+            cloud(), *(template(each) for each in ("app", "db", "web")), infrastructure(service("app"), service("db"), service("web"))
+        )
+        (web,) = rig.live("web")
+        PutBack.armed = True
+        await rig.make(infrastructure(service("db")))
+        await rig.wait(lambda: not PutBack.armed, 30)
+        await rig.wait(lambda: rig.ready() and not rig.live("app"), 120)
+        assert ids(rig.live("web")) == {web.id}
+
+    assert len(play(tmp_path, main).made("web")) == 1

@@ -48,6 +48,9 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if any(isinstance(each, Release) for each in todo.actions):
         return await _release(engine, key)
     for action in todo.actions:
+        if isinstance(action, DeleteGroup):
+            # Its service may have been put back meanwhile, and what is deleted cannot be kept any more.
+            engine.objects.must_be_as_planned(key, infrastructure.metadata.generation)
         await _act(engine, key, infrastructure, action)
     fresh = engine.objects.model(key, Infrastructure)
     if fresh is not None:

@@ -41,14 +41,15 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     todo = plan(observed)
     if todo.actions:
         # The brake on replacements is written before they are made: not for those that will not be.
-        _must_be_as_planned(engine, key, group)
+        engine.objects.must_be_as_planned(key, group.metadata.generation)
     wanted = status.report(observed, todo)
     if await engine.objects.write_status(key, wanted):
         await _tell(engine, key, group, todo)
     for action in todo.actions:
         if isinstance(action, Release):
             return await _release(engine, key, orphaned=action.orphaned)
-        _must_be_as_planned(engine, key, group)
+        # A number may be taken back while many machines are made or ended by it, and the count is lowered from the one that was seen.
+        engine.objects.must_be_as_planned(key, group.metadata.generation)
         await _act(engine, key, made, action)
     if made is not None and any(snapshots.needs(each, made) for each in observed.instances):
         await snapshots.ensure(engine, group, made)
@@ -136,14 +137,6 @@ async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
 def _is_over(instance: Instance, reason: Reason) -> bool:
     """Whether the ground on which it was to go has passed."""
     return instance.status.machine is not None if reason is Reason.DENIED else failed(instance) is not reason
-
-
-def _must_be_as_planned(engine: Engine, key: Key, planned: InstanceGroup) -> None:
-    """What is done is what the user wants now: a number may be taken back while many machines are made or ended by it, and the count
-    is lowered from the one that was seen. Raises Conflict."""
-    now = engine.objects.model(key, InstanceGroup)
-    if now is not None and now.metadata.generation != planned.metadata.generation:
-        raise errors.Conflict(f"{key} was changed since")
 
 
 async def _scale_in(engine: Engine, key: Key, action: ScaleIn) -> None:
