@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from controller import errors
+from controller.api.group import InstanceGroup
+from controller.engine.engine import Engine
 from controller.ports import MachineId, T
+from controller.reconcilers.instancegroup import gather as gathering
+from controller.reconcilers.instancegroup import reconcile
+from controller.reconcilers.instancegroup.makings import Makings
+from controller.reconcilers.instancegroup.observed import Observed, failed
 from tests.crash.injector import FaultyStore
 from tests.simulated import loop
 from tests.simulated.checker import SimulatedChecker
@@ -298,6 +304,35 @@ def test_a_machine_that_recovers_within_the_back_off_is_kept(tmp_path: Path) -> 
         assert ids(rig.live()) == {last.id}
 
     play(tmp_path, main, steady(boot=5, health=5))
+
+
+def test_one_that_is_well_again_while_its_group_is_looked_at_is_kept_and_no_other_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cloud or the renderer may take its time between the look at the Instances and what follows from it."""
+    looked: list[float] = []
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*_ill(1))
+        rig.world.make_unhealthy(rig.live()[0].id)
+
+        async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Makings | None]:
+            observed, made = await gathering.gather(engine, group)
+            if not looked and any(failed(each) is not None and each.metadata.name not in observed.unjudged for each in observed.instances):
+                looked.append(rig.clock())
+                rig.world.make_healthy(rig.live()[0].id)
+                await rig.until("Instance", "shop-app-0", "Ready", seconds=60)
+            return observed, made
+
+        monkeypatch.setattr(reconcile, "gather", gather)
+        await rig.wait(lambda: bool(looked), 60)
+        await rig.wait(rig.ready, 60)
+        await rig.unchanged(60)
+        assert await rig.told("ProbeFailed", "shop-app") == 0
+        assert await rig.told("Created", "shop-app") == 1
+        assert rig.obj("InstanceGroup", "shop-app")["status"].get("replacement") is None
+
+    assert len(play(tmp_path, main).made()) == 1
 
 
 def test_a_flapping_dependency_does_not_freeze_its_dependents(tmp_path: Path) -> None:

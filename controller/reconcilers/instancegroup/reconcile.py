@@ -42,6 +42,7 @@ async def reconcile(engine: Engine, key: Key) -> float | None:
     if todo.actions:
         # The brake on replacements is written before they are made: not for those that will not be.
         engine.objects.must_be_as_planned(key, group.metadata.generation)
+        _must_stand(engine, key, todo)
     wanted = status.report(observed, todo)
     if await engine.objects.write_status(key, wanted):
         await _tell(engine, key, group, todo)
@@ -93,10 +94,10 @@ async def _act(engine: Engine, key: Key, made: Makings | None, action: Action) -
         case Claim(unclaimed):
             await creation.claim(engine, group, unclaimed)
         case Delete(name, reason, message):
+            await _delete(engine, Key("Instance", key.namespace, name), reason)
             if reason not in (Reason.SCALING, Reason.DELETED, *_UNLAUNCHED):
                 metrics.replacements.labels(reason.value).inc()
             await engine.say(key, "Normal", reason, f"Instance {name} is deleted: {message}")
-            await _delete(engine, Key("Instance", key.namespace, name), reason)
         case Free(name):
             await engine.objects.disown(Key("Instance", key.namespace, name), group.metadata.uid)
         case ScaleIn():
@@ -118,7 +119,9 @@ async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
     have been taken from the group (`--cascade=orphan`), which a watch shows later; one that failed, or is denied, only while that is so.
     Raises Conflict."""
     unlaunched, passing = reason in _UNLAUNCHED, reason in _PASSING
-    while (instance := engine.objects.model(key, Instance)) is not None and not (passing and _is_over(instance, reason)):
+    while (instance := engine.objects.model(key, Instance)) is not None:
+        if passing and _is_over(instance, reason):
+            raise errors.Conflict(f"{key} is not {reason.value} any more")  # nothing is to be made in its place either
         batch = instance.spec.batch
         first = key if batch.index == 0 else engine.clouds.instance(Identity(batch.id, 0))
         if unlaunched and first is not None and "launch" in (engine.objects.get(first) or {}).get("status", {}):
@@ -132,6 +135,15 @@ async def _delete(engine: Engine, key: Key, reason: Reason) -> None:
             await engine.objects.refresh(key)
             continue
         return
+
+
+def _must_stand(engine: Engine, key: Key, todo: Plan) -> None:
+    """What failed, or is denied, when the group was gathered is so still: clouds and the renderer were asked since. Raises Conflict."""
+    for each in todo.actions:
+        if isinstance(each, Delete) and each.reason in _PASSING:
+            instance = engine.objects.model(Key("Instance", key.namespace, each.name), Instance)
+            if instance is not None and _is_over(instance, each.reason):
+                raise errors.Conflict(f"{each.name} is not {each.reason.value} any more")
 
 
 def _is_over(instance: Instance, reason: Reason) -> bool:
