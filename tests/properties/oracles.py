@@ -35,7 +35,7 @@ REPLACED = CERTAINLY_GONE | STILL_THERE
 
 @dataclass(slots=True)
 class Slot:
-    """One machine that may still run, being replaced: open until its stand-in is Ready, has failed or goes."""
+    """One machine that may still run, being replaced: open until its stand-in was Ready, or goes otherwise than by being replaced too."""
 
     stand_in: str = ""
 
@@ -169,8 +169,13 @@ class Oracles:
     def _brake(self, fleet: Fleet, before: Mapping[str, Instance], deletes: list[group_plan.Delete], made: list[str]) -> None:
         live = {name: life.instance for name, life in fleet.lives.items() if not life.instance.metadata.deleting}
         wanted = group_observed.wanted(fleet.group)
+        standing = {slot.stand_in: slot for slot in self.slots if slot.stand_in}
+        replaced = {before[each.name].metadata.uid: each.reason for each in deletes if each.reason in REPLACED}
+        if made:
+            for uid in standing.keys() & replaced.keys():
+                standing[uid].stand_in = ""
         self.slots = [slot for slot in self.slots if _is_open(slot, live, lacking=len(live) - len(made) < wanted)]
-        opened = [Slot() for each in deletes if each.reason in STILL_THERE]
+        opened = [Slot() for uid, reason in replaced.items() if reason in STILL_THERE and uid not in standing]
         self.slots += opened
         stand_ins = iter(made)
         for slot in self.slots:
@@ -186,7 +191,4 @@ def _is_open(slot: Slot, live: Mapping[str, Instance], *, lacking: bool) -> bool
     if not slot.stand_in:
         return lacking
     stand_in = next((each for each in live.values() if each.metadata.uid == slot.stand_in), None)
-    if stand_in is None:
-        return False
-    said = condition(stand_in.status.conditions, "Ready")
-    return said is None or (said.status != "True" and said.reason not in REPLACED)
+    return stand_in is not None and stand_in.status.ready_time is None

@@ -379,6 +379,28 @@ def test_ten_of_ten_unhealthy_are_replaced_two_at_a_time(tmp_path: Path) -> None
     assert len(rig.made()) == 20
 
 
+def test_while_what_is_made_in_their_place_fails_too_the_others_are_kept(tmp_path: Path) -> None:
+    """Nobody can be reached for longer than machines have to start, and it is no fault of theirs."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(*_ill(10))
+        old = ids(rig.live())
+        rig.world.never_healthy = lambda machine: True
+        for each in old:
+            rig.world.make_unhealthy(each)
+        await rig.let_pass(3600)
+        kept = old & {each.id for each in rig.live() if each.ending == INF}
+        assert len(kept) == 8, "a fifth is replaced at once"
+        assert len(rig.made()) > 15, "what stands in for one is replaced until it serves"
+        rig.world.never_healthy = lambda machine: False
+        for each in kept:
+            rig.world.make_healthy(each)
+        await rig.wait(rig.ready, 1000)
+        assert kept < ids(rig.live())
+
+    play(tmp_path, main)
+
+
 def test_health_is_asked_of_the_address_that_the_template_names(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.make(cloud(), template("app", health={"address": "Public", "startupSeconds": STARTUP}), *alone()[2:])

@@ -16,7 +16,7 @@ from controller.api.reasons import Reason
 from controller.ports import MachineState
 from controller.reconcilers.instancegroup import batches
 from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, Unclaimed, failed, ready, unmet, wanted, why
-from controller.reconcilers.instancegroup.replacing import replacing
+from controller.reconcilers.instancegroup.replacing import replacing, stands_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +193,10 @@ def _creating(
         sizes = () if any(map(o.tries_narrow, kept)) else sizes[:1]
     if not sizes:
         return (), None
-    # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway.
-    stands_in = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED)
-    return (Create(sizes, stands_in[: sum(sizes)]),), None
+    # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway; what follows one that never
+    # was Ready counts on.
+    braked = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED or stands_in(each))
+    return (Create(sizes, braked[: sum(sizes)]),), None
 
 
 def _held(o: Observed) -> Hold | None:

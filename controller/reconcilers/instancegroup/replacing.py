@@ -15,7 +15,7 @@ from controller.api import meta
 from controller.api.group import Replacement
 from controller.api.instance import Instance
 from controller.api.reasons import Reason
-from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, failed, may_be_well, ready, wanted, why
+from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, failed, may_be_well, wanted, why
 
 #: The back-off between replacements: the first at once, then doubling (design section 3, issue 5).
 BACK_OFF_FIRST = timedelta(seconds=10)
@@ -78,14 +78,8 @@ def _in_turn(o: Observed, failing: tuple[Instance, ...], held: Hold | None) -> R
         return Replacing(held=waits, again=due, brake=last.model_copy(update={"due": due}))
     if held is None and o.room < 0:
         held = Hold(Reason.LIMIT_REACHED, f"{broken[0].metadata.name}: {said}; there are more machines than Cloud.spec.maxInstances allows")
-    # What may still run is not destroyed while nothing can be made in its place.
-    room = 0 if held is not None else _room(o)
-    if o.narrow:
-        # No more than are made in their place now; each is named by its successor, which the brake counts.
-        others = (each for each in o.instances if not each.metadata.deleting and failed(each) is None)
-        room = 0 if any(map(o.tries_narrow, others)) else min(room, o.most)
     chosen = [each for each in broken if failed(each) in ENDED]
-    chosen += [each for each in broken if failed(each) not in ENDED][: max(0, room)]
+    chosen += _within_the_brake(o, [each for each in broken if failed(each) not in ENDED], held)
     if not chosen:
         return Replacing(held=held or Hold(Reason.BRAKED, f"{broken[0].metadata.name}: {said}; others are being replaced"))
     return Replacing(tuple(chosen), brake=Replacement(consecutive=consecutive + 1, time=o.now))
@@ -100,18 +94,30 @@ def _consecutive(o: Observed, broken: Sequence[Instance]) -> int:
     return 0 if o.now - last.time > BACK_OFF_FORGOTTEN + starting else last.consecutive
 
 
+def _within_the_brake(o: Observed, broken: Sequence[Instance], held: Hold | None) -> list[Instance]:
+    """Which of those that may still run go now: what stands in for one that went has its part of the brake, and goes before others."""
+    # What may still run is not destroyed while nothing can be made in its place.
+    most = 0 if held is not None else len(broken)
+    if o.narrow:
+        # No more than are made in their place now; each is named by its successor, which the brake counts.
+        coming = (each for each in o.instances if not each.metadata.deleting and failed(each) is None)
+        most = 0 if any(map(o.tries_narrow, coming)) else min(most, o.most)
+    room = _room(o)
+    again, others = [each for each in broken if stands_in(each)], [each for each in broken if not stands_in(each)]
+    return [*again[: max(0, room + len(again))], *others[: max(0, room)]][:most]
+
+
 def _room(o: Observed) -> int:
-    """How many more machines that may still run can be replaced at once."""
+    """How many more machines that may still run can be replaced at once, beside those that are being replaced."""
     # A deleting Instance says no more why it failed; it counts until another is made in its place.
     lacking = max(0, wanted(o.group) - sum(1 for each in o.instances if not each.metadata.deleting))
-    coming = sum(1 for each in o.instances if _stands_in(each))
+    coming = sum(1 for each in o.instances if stands_in(each))
     return max(1, int(wanted(o.group) * BRAKE)) - lacking - coming
 
 
-def _stands_in(instance: Instance) -> bool:
-    if instance.metadata.deleting or ready(instance) or failed(instance) is not None:
-        return False
-    return meta.REPLACES in instance.metadata.annotations
+def stands_in(instance: Instance) -> bool:
+    """Whether it was made in place of a machine that could still run, and was not Ready yet: it may fail, too."""
+    return not instance.metadata.deleting and instance.status.ready_time is None and meta.REPLACES in instance.metadata.annotations
 
 
 def back_off(consecutive: int, seed: str) -> timedelta:

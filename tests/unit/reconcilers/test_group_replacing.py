@@ -89,6 +89,31 @@ def test_a_machine_that_lacks_counts_against_the_brake() -> None:
     assert created(todo) == 1
 
 
+def _stand_ins(reason: Reason, *indexes: int) -> tuple[Instance, ...]:
+    return tuple(stands(index, False, reason, annotations={meta.REPLACES: "one that went"}) for index in indexes)
+
+
+@pytest.mark.parametrize(
+    "reason", [pytest.param(Reason.STARTUP_TIMEOUT, id="may still run"), pytest.param(Reason.MACHINE_ENDED, id="certainly gone")]
+)
+def test_what_stands_in_for_others_and_fails_is_replaced_and_counts_on(reason: Reason) -> None:
+    todo = plan(observed(*(stands(index, False, Reason.PROBE_FAILED) for index in range(8)), *_stand_ins(reason, 8, 9)))
+    assert gone(todo) == ["shop-app-8", "shop-app-9"]
+    assert [each.replaces for each in todo.actions if isinstance(each, Create)] == [("shop-app-8", "shop-app-9")]
+
+
+def test_one_that_was_ready_once_stands_in_for_nobody_any_more() -> None:
+    (again,) = _stand_ins(Reason.PROBE_FAILED, 1)
+    served = again.model_copy(update={"status": again.status.model_copy(update={"ready_time": NOW})})
+    todo = plan(observed(stands(0, False, Reason.PROBE_FAILED), served, *up(5)[2:]))
+    assert gone(todo) == ["shop-app-0"]
+
+
+def test_what_a_restore_makes_look_like_stand_ins_is_braked_too() -> None:
+    assert len(gone(plan(observed(*_stand_ins(Reason.STARTUP_TIMEOUT, *range(10)))))) == 2
+    assert gone(plan(observed(*_stand_ins(Reason.STARTUP_TIMEOUT, *range(8)), *_stand_ins(Reason.BOOTING, 8, 9)))) == []
+
+
 @pytest.mark.parametrize("doubt", [pytest.param("Cloud sim gives no list", id="doubt")])
 def test_in_doubt_nothing_is_destroyed(doubt: str) -> None:
     failing = observed(*(stands(index, False, Reason.MACHINE_ENDED) for index in range(4)), in_doubt=doubt)
