@@ -142,6 +142,31 @@ def test_scale_in_of_a_named_instance_lowers_the_number_exactly_once(tmp_path: P
     assert len(play(tmp_path, main).made()) == 4
 
 
+@pytest.mark.parametrize("fixed", [pytest.param(False, id="the group's own"), pytest.param(True, id="fixed")])
+def test_one_that_is_marked_for_scale_in_and_goes_as_the_number_is_lowered_lowers_it_no_more(tmp_path: Path, fixed: bool) -> None:
+    """Marked, and then the number is lowered instead of deleting it; or who marks it was interrupted before."""
+
+    async def main(rig: Rig) -> None:
+        await rig.up(cloud(), template("app"), infrastructure(service("app", **({"replicas": 2} if fixed else {"scaling": {"min": 2}}))))
+        await rig.make(infrastructure(service("app", **({"replicas": 4} if fixed else {"scaling": {"min": 0}}))))
+        if not fixed:
+            await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 4}})
+        await rig.wait(lambda: len(rig.live()) == 4 and rig.ready())
+        await rig.patch("Instance", "shop-app-3", SCALE_IN)
+        await rig.unchanged(10)
+        if fixed:
+            await rig.make(infrastructure(service("app", replicas=3)))
+        else:
+            await rig.patch("InstanceGroup", "shop-app", {"spec": {"replicas": 3}})
+        await rig.wait(lambda: rig.find("Instance", "shop-app-3") is None and rig.ready(), 120)
+        await rig.unchanged(60)
+        assert len(rig.live()) == rig.obj("InstanceGroup", "shop-app")["spec"]["replicas"] == 3
+        assert await rig.told("ScaledIn") == await rig.told("ScaleInRefused") == 0
+        assert "occopus.io/scaled-in" not in rig.obj("InstanceGroup", "shop-app")["metadata"].get("annotations", {})
+
+    assert len(play(tmp_path, main).made()) == 4
+
+
 def test_scale_in_is_refused_where_the_number_is_fixed(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.up(cloud(), template("app"), infrastructure(service("app", replicas=2)))

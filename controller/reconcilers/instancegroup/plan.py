@@ -233,12 +233,17 @@ def _unclaimed(o: Observed) -> Hold:
 
 
 def _scale_in(o: Observed) -> tuple[Action, ...]:
-    """Deleting Instances marked for scale-in lower the count once each; the note goes when the Instance has gone."""
+    """Deleting Instances marked for scale-in lower the count once each; the note goes when the Instance has gone.
+
+    Those that are to go as the count was lowered already are noted before.
+    """
     noted = frozenset(filter(None, o.group.metadata.annotations.get(meta.SCALED_IN, "").split(",")))
-    here = {each.metadata.name for each in o.instances}
-    marked = [each for each in o.instances if each.metadata.deleting and each.metadata.annotations.get(meta.SCALE_IN) == "true"]
-    fresh = sorted(each.metadata.name for each in marked if each.metadata.name not in noted)
-    kept = noted & here
+    deleting = {each.metadata.name for each in o.instances if each.metadata.deleting}
+    marked = {each.metadata.name for each in o.instances if each.metadata.annotations.get(meta.SCALE_IN) == "true"}
+    fresh = sorted((deleting & marked) - noted)
+    live = tuple(each for each in o.instances if not each.metadata.deleting)
+    surplus = () if o.group.spec.paused else _surplus(o, live, wanted(o.group))
+    kept = (noted & deleting) | ({each.metadata.name for each in surplus} & marked)
     if o.group.spec.fixed_replicas is not None:
         # The note keeps the refusal from being said again at each pass.
         refused: list[Action] = [RefuseScaleIn(name) for name in fresh]
