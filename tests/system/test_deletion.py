@@ -133,6 +133,25 @@ def test_a_deleted_group_that_others_depend_on_says_whom_it_waits_for(tmp_path: 
     play(tmp_path, main)
 
 
+def test_a_group_deleted_by_hand_waits_for_none_that_waits_for_it(tmp_path: Path) -> None:
+    """It does not get well, and who depends on it has no machine yet."""
+
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: machine.tags["occopus.io/service"] == "db"
+        await rig.make(*chain())
+        await rig.until("InstanceGroup", "shop-app", "WaitingForDependencies", seconds=30)
+        await rig.wait(lambda: bool(rig.live("db")), 30)
+        old = rig.obj("InstanceGroup", "shop-db")["metadata"]["uid"]
+        rig.world.never_healthy = lambda machine: False
+        await rig.delete("Instance", "shop-db-0")
+        await rig.delete("InstanceGroup", "shop-db")
+        await rig.wait(lambda: (rig.find("InstanceGroup", "shop-db") or {"metadata": {"uid": old}})["metadata"]["uid"] != old, 60)
+        await rig.wait(rig.ready, 300)
+        assert rig.live("db")[0].healthy <= min(each.created for each in rig.made("app"))
+
+    assert len(play(tmp_path, main).made()) == 5
+
+
 @pytest.mark.parametrize("restarted", [pytest.param(False, id="one process"), pytest.param(True, id="restarted meanwhile")])
 def test_all_objects_marked_at_once_go_in_order(tmp_path: Path, restarted: bool) -> None:
     """Foreground cascades mark the Infrastructure, all groups and all Instances in any order: here the worst one."""

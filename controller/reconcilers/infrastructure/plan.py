@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from controller.api import meta
@@ -109,9 +109,17 @@ def group_name(infrastructure: str, service: str) -> str:
     return f"{infrastructure}-{service}"
 
 
-def recorded_edges(groups: tuple[InstanceGroup, ...]) -> graph.Edges:
-    """The edges of the last accepted graph, from the groups that still exist."""
-    return {each.spec.service: frozenset(needs.service for needs in each.spec.depends_on) for each in groups}
+def recorded_edges(groups: tuple[InstanceGroup, ...], bare: Set[str] = frozenset()) -> graph.Edges:
+    """The edges of the last accepted graph, from the groups that still exist.
+
+    Of services that are `bare`, without an Instance, those alone whose dependency was met: while another one goes, they make nothing.
+    """
+
+    def needs(group: InstanceGroup) -> frozenset[str]:
+        services = frozenset(each.service for each in group.spec.depends_on)
+        return services & frozenset(group.status.dependencies_met) if group.spec.service in bare else services
+
+    return {each.spec.service: needs(each) for each in groups}
 
 
 def _steady(o: Observed) -> Plan:

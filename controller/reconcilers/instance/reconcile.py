@@ -20,12 +20,11 @@ from controller.engine.engine import MANY, Engine
 from controller.engine.objects import dump
 from controller.engine.terminator import Asker
 from controller.ports import Account, Key, Machine, MachineId, MachineState
-from controller.reconcilers import graph
 from controller.reconcilers.cloud.plan import account_status
-from controller.reconcilers.infrastructure.plan import recorded_edges
 from controller.reconcilers.instance import members, observed, plan, status, steps
 from controller.reconcilers.instance.observed import Acts, CloudView, Observed, Owner, Sight
 from controller.reconcilers.instance.steps import Action, AddFinalizer, Close, Plan, Record, Release, Resend, Stand, Terminate
+from controller.reconcilers.instancegroup.gather import blockers
 from controller.reconcilers.instancegroup.observed import failed, wanted
 
 #: What nobody needs further proof of while the Instance stays.
@@ -147,17 +146,9 @@ def _owner(engine: Engine, instance: Instance) -> Owner:
         going=going,
         paused=group.spec.paused,
         fleet=wanted(group) > MANY or engine.objects.count(reference.uid, "Instance") > MANY,
-        blockers=_blockers(engine, group) if going and instance.metadata.deleting else (),
+        blockers=blockers(engine, group) if going and instance.metadata.deleting else (),
         counted=instance.metadata.name in noted,
     )
-
-
-def _blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
-    owner = next((each for each in group.metadata.owner_references if each.kind == "Infrastructure"), None)
-    if owner is None:
-        return ()
-    found = (engine.objects.model(each, InstanceGroup) for each in engine.objects.children(owner.uid, "InstanceGroup"))
-    return graph.blockers(group.spec.service, recorded_edges(tuple(each for each in found if each is not None)))
 
 
 def _cloud(engine: Engine, instance: Instance, binding: Binding | None, doubtful: Instance | None) -> CloudView:

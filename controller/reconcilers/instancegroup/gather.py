@@ -40,7 +40,7 @@ async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, making
         stranded=_stranded(engine, instances),
         unclaimed=_unclaimed(engine, group),
         duplicates=tuple(sorted(_duplicates(engine, instances))),
-        blockers=_blockers(engine, group),
+        blockers=blockers(engine, group) if group.metadata.deleting else (),
         orphaned=await _orphaned(engine, group),
         orphaning=group.metadata.uid in engine.memory.orphaning,
         in_doubt=_in_doubt(engine, instances),
@@ -95,6 +95,8 @@ def _stranded(engine: Engine, instances: tuple[Instance, ...]) -> frozenset[str]
 def _dependency(service: str, other: InstanceGroup | None) -> Dependency:
     if other is None:
         return Dependency(service, False, "its group does not exist yet")
+    if other.metadata.deleting:
+        return Dependency(service, False, "its group is being deleted")
     said = meta.condition(other.status.conditions, "Available")
     if said is None or said.observed_generation != other.metadata.generation:
         return Dependency(service, False, "not looked at yet")
@@ -138,14 +140,15 @@ def _duplicates(engine: Engine, instances: tuple[Instance, ...]) -> set[Any]:
     return shared & {clouds.identity_of(each) for each in instances} if shared else set()
 
 
-def _blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
-    if not group.metadata.deleting:
-        return ()
+def blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
+    """The services whose machines have to go before those of the group."""
     owner = next((each for each in group.metadata.owner_references if each.kind == "Infrastructure"), None)
     if owner is None:
         return ()
     found = (engine.objects.model(each, InstanceGroup) for each in engine.objects.children(owner.uid, "InstanceGroup"))
-    return graph.blockers(group.spec.service, recorded_edges(tuple(each for each in found if each is not None)))
+    groups = tuple(each for each in found if each is not None)
+    bare = frozenset(each.spec.service for each in groups if not engine.objects.count(each.metadata.uid, "Instance"))
+    return graph.blockers(group.spec.service, recorded_edges(groups, bare))
 
 
 async def _orphaned(engine: Engine, group: InstanceGroup) -> bool:
