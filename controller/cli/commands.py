@@ -219,9 +219,8 @@ async def _clamped(here: home.Home, group: str, replicas: int) -> str:
         scaling = found.spec.scaling
         if scaling is not None and not (scaling.min <= replicas <= (replicas if scaling.max is None else scaling.max)):
             nearest = scaling.min if replicas < scaling.min else scaling.max
-            return (
-                f"; its scaling allows {scaling.min} to {scaling.max or 'any number'}, so it will have {nearest} ({Reason.CLAMPED.value})"
-            )
+            most = "any number" if scaling.max is None else scaling.max
+            return f"; its scaling allows {scaling.min} to {most}, so it will have {nearest} ({Reason.CLAMPED.value})"
     return ""
 
 

@@ -15,7 +15,8 @@ from tests.e2e.descriptions import CHAIN, CLOUD, infrastructure, service, templa
 from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
 
 TIMEOUT = ("--timeout", str(UP_SECONDS))
-FIXED = CLOUD + template() + infrastructure("fixed", service("two", more=", replicas: 2"), service("free"))
+FIXED = CLOUD + template()
+FIXED += infrastructure("fixed", service("two", more=", replicas: 2"), service("none", more=", scaling: {min: 0, max: 0}"), service("free"))
 #: Every way to ask for what is not there or does not go together → a word of the answer.
 WRONG = {
     ("scale", "chain", "nope", "1"): "no service nope",
@@ -86,6 +87,7 @@ def test_a_fixed_number_is_not_scaled_and_a_free_one_may_be_none(desk: Desk) -> 
     assert "services[].replicas" in said
     said = desk.occopus("delete", "--instance", "fixed-two-0", "--scale-in", "-q", *TIMEOUT)
     assert said == "fixed-two-0 deleted and replaced: the count stays 2, which services[].replicas or scaling.min sets\n"
+    assert "its scaling allows 0 to 0, so it will have 0" in desk.occopus("scale", "fixed", "none", "3")
     assert desk.occopus("scale", "fixed", "free", "0") == "fixed/free: 0 wanted\n"
     up(desk, FIXED)
     free = desk.services()["free"]
