@@ -29,7 +29,7 @@ from tests.system.rig import MUTATING, Rig, play
 
 #: Which services depend on which, and how many machines each has: what a user may make of `shop`.
 SHAPES: tuple[tuple[Document, ...], ...] = (
-    (service("db"), service("app", "db", scaling={"min": 2})),
+    (service("db"), service("app", "db", scaling={"min": 2, "max": 3})),
     (service("db"), service("app", "db", scaling={"min": 1}), service("web", "app", "db")),
     (service("app", scaling={"min": 3}),),
     (service("web", templateRef={"name": "db"}), service("app", "web", replicas=2)),
@@ -200,7 +200,7 @@ EDITS = st.one_of(
     st.builds(_limit, st.integers(1, 9)),
     st.builds(_rotate, NUMBER),
     st.just(_tell),
-    st.builds(_shape, st.integers(0, len(SHAPES) - 1), st.booleans()),
+    *[st.builds(_shape, st.integers(0, len(SHAPES) - 1), st.sampled_from((False, False, True)))] * 2,
     st.builds(
         _template, st.sampled_from(("app", "db")), st.sampled_from((PLAIN, OWN, BROKEN)), st.sampled_from(("debian", "other", "none"))
     ),
@@ -224,7 +224,7 @@ FATE = st.one_of(
 )
 #: After so many seconds most that moved has come to rest.
 LONG = 200.0
-STORIES = st.lists(st.tuples(st.sampled_from((0.0, 0.4, 3.0, 40.0, LONG)), st.one_of(EDITS, EDITS, FATE)), min_size=4, max_size=16)
+STORIES = st.lists(st.tuples(st.sampled_from((0.0, 0.4, 3.0, 40.0, LONG)), st.one_of(EDITS, EDITS, FATE)), min_size=6, max_size=18)
 FIRST = st.builds(_first, st.sampled_from((3, 5, 9)), st.integers(0, len(SHAPES) - 1), st.sampled_from((PLAIN, OWN)))
 
 
