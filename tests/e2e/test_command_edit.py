@@ -15,8 +15,8 @@ from tests.e2e.descriptions import CHAIN, CLOUD, infrastructure, service, templa
 from tests.e2e.desk import COMMAND_SECONDS, UP_SECONDS, Desk
 
 TIMEOUT = ("--timeout", str(UP_SECONDS))
-FIXED = CLOUD + template()
-FIXED += infrastructure("fixed", service("two", more=", replicas: 2"), service("none", more=", scaling: {min: 0, max: 0}"), service("free"))
+_NONE = service("none", more=", scaling: {min: 0, max: 0}")
+FIXED = CLOUD + template() + infrastructure("fixed", service("two", more=", replicas: 2"), _NONE, service("free"))
 #: Every way to ask for what is not there or does not go together → a word of the answer.
 WRONG = {
     ("scale", "chain", "nope", "1"): "no service nope",
