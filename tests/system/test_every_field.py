@@ -50,7 +50,7 @@ UNSEEN = {
     r"InstanceTemplate\.spec\.health\.(address|probes\[\]\.\w+(Seconds|Threshold)): (removed|null)": "the default is the value of the base",
     r"InstanceTemplate\.spec\.health\.probes\[\]\.http\.(path|method|scheme|statusM..): (removed|null)": "so are these defaults",
     r"Infrastructure\.spec\.services\[\]\.replicas: (removed|null)": "the number stays what it was until somebody changes it",
-    r"Infrastructure\.spec\.services\[\]\.scaling\.max: (maximum|doubled|one more)": "nobody asks for so many",
+    r"Infrastructure\.spec\.services\[\]\.scaling\.max: (removed|null|maximum|doubled|one more)": "nobody asks for so many",
     r"Infrastructure\.spec\.services\[\]\.dependsOn\[\]\.onChange: Replace": "it acts as Report for now",
     r"Infrastructure\.spec\.(paused|services\[\]\.dependsOn\[\]\.onChange): (removed|null)": "the default is the value of the base",
 }
