@@ -10,6 +10,8 @@ Document = dict[str, Any]
 PLAIN = "#cloud-config\nruncmd: [serve]\n"
 #: Reads which machine it is: none is like another.
 OWN = "#cloud-config\nruncmd: ['{{ instance.index }}']\n"
+#: Seconds that machines which are to fall ill have to start.
+STARTUP = 100
 
 
 def _document(kind: str, name: str, **parts: Any) -> Document:
@@ -68,6 +70,15 @@ def alone(number: int = 1, **fields: Any) -> list[Document]:
     return [cloud(), template("app"), infrastructure(service("app", scaling={"min": number}, **fields))]
 
 
+def ill(number: int = 1, startup: int = STARTUP) -> list[Document]:
+    """One service `app` whose probe asks often: four failures in a row, 20 s, are too many."""
+    return [
+        cloud(),
+        template("app", health={"startupSeconds": startup, "probe": {"periodSeconds": 5, "failureThreshold": 4}}),
+        infrastructure(service("app", scaling={"min": number})),
+    ]
+
+
 def chain(**spec: Any) -> list[Document]:
     """db, two app that depend on it, web that depends on app; app is told db's address, web the addresses of app."""
     return [
@@ -87,11 +98,13 @@ def many(number: int, text: str = PLAIN) -> list[Document]:
 __all__ = [
     "OWN",
     "PLAIN",
+    "STARTUP",
     "Document",
     "alone",
     "chain",
     "cloud",
     "config",
+    "ill",
     "implementation",
     "infrastructure",
     "many",

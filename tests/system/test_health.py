@@ -1,9 +1,8 @@
-"""Machines that run and do not serve: the deadline, the back-off, the threshold, the brake, the latch."""
+"""Machines that run and do not serve: the deadline, the threshold, what was said before, the latch."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -20,74 +19,10 @@ from controller.reconcilers.instancegroup.observed import Observed, failed
 from tests.crash.injector import FaultyStore
 from tests.simulated import loop
 from tests.simulated.checker import SimulatedChecker
-from tests.system.documents import Document, alone, chain, cloud, infrastructure, service, template
+from tests.system.documents import STARTUP, alone, chain, cloud, ill, infrastructure, service, template
 from tests.system.rig import Rig, ids, play, steady
 
-STARTUP = 100
 INF = float("inf")
-
-
-def _ill(number: int = 1, startup: int = STARTUP) -> list[Document]:
-    return [
-        cloud(),
-        template("app", health={"startupSeconds": startup, "probe": {"periodSeconds": 5, "failureThreshold": 4}}),
-        infrastructure(service("app", scaling={"min": number})),
-    ]
-
-
-def test_never_healthy_is_replaced_with_a_back_off_that_doubles(tmp_path: Path) -> None:
-    async def main(rig: Rig) -> None:
-        rig.world.never_healthy = lambda machine: True
-        await rig.make(*_ill(startup=20))
-        message = await rig.hear("StartupTimeout", "shop-app-0", 30)
-        assert "20 s" in message
-        assert "does not serve" in message
-        assert rig.clock() <= 25
-        await rig.until("InstanceGroup", "shop-app", "BackOff", seconds=200)
-        await rig.let_pass(3600 - rig.clock())
-        starts = [each.created for each in rig.made()]
-        waits = [later - earlier for earlier, later in itertools.pairwise(starts)]
-        # After 20 s of starting the first goes at once, the next after 10 s doubling to 5 min, ± 10 %.
-        plain = [0.0, *(min(10.0 * 2**number, 300.0) for number in range(len(waits) - 1))]
-        assert all(19.9 + 0.9 * least <= wait <= 20 + 1.1 * least + 5 for least, wait in zip(plain, waits, strict=True)), waits
-        # 20 + 30 + 40 + 60 + 100 + 180 s, then 320 s each ± 30 s: 6 replacements in 430 s and 8 to 11 in the rest of the hour.
-        assert 1 + 6 + 8 <= len(starts) <= 1 + 6 + 11
-        assert 1 <= await rig.told("BackOff", "shop-app") <= len(starts)
-        # Never more than the old one that ends and the new one that begins.
-        assert max(rig.world.most_live_of_service().values()) <= 2
-
-    play(tmp_path, main, steady(boot=5, health=5))
-
-
-def test_the_back_off_shows_where_starting_takes_longer_than_it(tmp_path: Path) -> None:
-    """The default of 600 s to start is longer than the longest wait."""
-
-    async def main(rig: Rig) -> None:
-        rig.world.never_healthy = lambda machine: True
-        await rig.make(*_ill(startup=600))
-        await rig.let_pass(3600)
-        waits = [later.created - earlier.created for earlier, later in itertools.pairwise(rig.made())]
-        assert len(waits) >= 4, waits
-        assert all(599.9 + least <= wait <= 630 + least for least, wait in zip((0, 9, 18, 36), waits[:4], strict=True)), waits
-
-    play(tmp_path, main, steady(boot=5, health=5))
-
-
-def test_a_group_recovers_when_health_comes_back(tmp_path: Path) -> None:
-    async def main(rig: Rig) -> None:
-        rig.world.never_healthy = lambda machine: True
-        await rig.make(*_ill())
-        await rig.let_pass(1500)
-        rig.world.never_healthy = lambda machine: False
-        await rig.wait(rig.ready, 300 * 1.1 + 100 + 60)
-        await rig.unchanged(900)
-        # Ten well minutes later the next failure is replaced at once again.
-        rig.world.kill(rig.live()[0].id)
-        before = len(rig.made())
-        await rig.wait(lambda: len(rig.made()) == before + 1, 20)
-        await rig.wait(rig.ready, 120)
-
-    play(tmp_path, main)
 
 
 @pytest.mark.parametrize("restarted", [pytest.param(True, id="restarted meanwhile"), pytest.param(False, id="lived on")])
@@ -123,7 +58,7 @@ def test_one_that_got_healthy_while_the_controller_was_cut_off_is_kept_though_it
 
     async def main(rig: Rig) -> None:
         rig.world.never_healthy = lambda machine: True
-        await rig.make(*_ill(5))
+        await rig.make(*ill(5))
         await rig.until("Instance", "shop-app-0", "Starting")
         cut_off = rig.world.fail("list", errors.Transient("no route to host"), times=INF)
         await rig.let_pass(STARTUP + 60)
@@ -147,7 +82,7 @@ def test_one_that_got_healthy_while_the_process_stood_still_is_kept_though_its_d
     """As one that is stopped, or whose own machine is moved: all that was due meanwhile is due at once."""
 
     async def main(rig: Rig) -> None:
-        await rig.make(*_ill(5))
+        await rig.make(*ill(5))
         await rig.until("Instance", "shop-app-0", stage)
         await rig.let_pass(10.3)
         assert rig.why("Instance", "shop-app-0") == stage
@@ -241,26 +176,9 @@ def test_one_that_is_missing_at_a_start_by_what_was_said_is_replaced_soon(tmp_pa
     play(tmp_path, main)
 
 
-def test_a_restart_does_not_forget_the_back_off(tmp_path: Path) -> None:
-    async def main(rig: Rig) -> None:
-        rig.world.never_healthy = lambda machine: True
-        await rig.make(*_ill())
-        await rig.let_pass(1000)
-        await rig.until("InstanceGroup", "shop-app", "BackOff")
-        before = len(rig.made())
-        due = rig.obj("InstanceGroup", "shop-app")["status"]["replacement"]["due"]
-        for _ in range(4):
-            await rig.restart()
-            await rig.let_pass(5)
-            assert rig.obj("InstanceGroup", "shop-app")["status"]["replacement"]["due"] == due
-        assert len(rig.made()) == before
-
-    play(tmp_path, main)
-
-
 def test_unhealthy_after_ready_needs_the_threshold_and_is_replaced(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
-        await rig.up(*_ill(2))
+        await rig.up(*ill(2))
         sick = rig.machine("shop-app-1")
         rig.world.make_unhealthy(sick.id)
         sick_at = rig.clock()
@@ -275,7 +193,7 @@ def test_unhealthy_after_ready_needs_the_threshold_and_is_replaced(tmp_path: Pat
 
 def test_failures_below_the_threshold_replace_nothing(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
-        await rig.up(*_ill(2))
+        await rig.up(*ill(2))
         flapping = rig.machine("shop-app-0").id
         for _ in range(20):
             rig.world.make_unhealthy(flapping)
@@ -289,7 +207,7 @@ def test_failures_below_the_threshold_replace_nothing(tmp_path: Path) -> None:
 
 def test_a_machine_that_recovers_within_the_back_off_is_kept(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
-        await rig.up(*_ill(1))
+        await rig.up(*ill(1))
         for _ in range(4):
             rig.world.make_unhealthy(rig.live()[0].id)
             await rig.wait(lambda: not rig.ready())
@@ -313,7 +231,7 @@ def test_one_that_is_well_again_while_its_group_is_looked_at_is_kept_and_no_othe
     looked: list[float] = []
 
     async def main(rig: Rig) -> None:
-        await rig.up(*_ill(1))
+        await rig.up(*ill(1))
         rig.world.make_unhealthy(rig.live()[0].id)
 
         async def gather(engine: Engine, group: InstanceGroup) -> tuple[Observed, Makings | None]:
@@ -354,53 +272,6 @@ def test_a_flapping_dependency_does_not_freeze_its_dependents(tmp_path: Path) ->
     play(tmp_path, main)
 
 
-def test_ten_of_ten_unhealthy_are_replaced_two_at_a_time(tmp_path: Path) -> None:
-    async def main(rig: Rig) -> None:
-        await rig.up(*_ill(10))
-        sick = ids(rig.live())
-        for each in sick:
-            rig.world.make_unhealthy(each)
-        await rig.until("InstanceGroup", "shop-app", "Braked", seconds=60)
-        assert await rig.told("Braked", "shop-app") >= 1
-        for _ in range(1600):
-            serving = [each for each in rig.live() if each.id not in sick]
-            well = [each for each in serving if each.is_healthy(rig.clock())]
-            # Those that are on their way and those that end and have no successor yet are two at most.
-            assert len(serving) - len(well) <= 2
-            waiting = [each for each in rig.live() if each.id in sick and each.ending == float("inf")]
-            assert 10 - len(waiting) - len(well) <= 2, rig.picture()
-            if rig.ready() and not waiting:
-                break
-            await rig.let_pass(1)
-        assert rig.ready()
-        assert not sick & ids(rig.live())
-
-    rig = play(tmp_path, main)
-    assert len(rig.made()) == 20
-
-
-def test_while_what_is_made_in_their_place_fails_too_the_others_are_kept(tmp_path: Path) -> None:
-    """Nobody can be reached for longer than machines have to start, and it is no fault of theirs."""
-
-    async def main(rig: Rig) -> None:
-        await rig.up(*_ill(10))
-        old = ids(rig.live())
-        rig.world.never_healthy = lambda machine: True
-        for each in old:
-            rig.world.make_unhealthy(each)
-        await rig.let_pass(3600)
-        kept = old & {each.id for each in rig.live() if each.ending == INF}
-        assert len(kept) == 8, "a fifth is replaced at once"
-        assert len(rig.made()) > 15, "what stands in for one is replaced until it serves"
-        rig.world.never_healthy = lambda machine: False
-        for each in kept:
-            rig.world.make_healthy(each)
-        await rig.wait(rig.ready, 1000)
-        assert kept < ids(rig.live())
-
-    play(tmp_path, main)
-
-
 def test_health_is_asked_of_the_address_that_the_template_names(tmp_path: Path) -> None:
     async def main(rig: Rig) -> None:
         await rig.make(cloud(), template("app", health={"address": "Public", "startupSeconds": STARTUP}), *alone()[2:])
@@ -432,7 +303,7 @@ def test_a_machine_that_boots_for_ever_is_replaced_at_its_deadline(tmp_path: Pat
     settings = steady(boot=100_000)
 
     async def main(rig: Rig) -> None:
-        await rig.make(*_ill())
+        await rig.make(*ill())
         await rig.hear("StartupTimeout", "shop-app-0", STARTUP + 5)
         first = rig.made()[0].id
         settings.boot_seconds = lambda rng: 5.0

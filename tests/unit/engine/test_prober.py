@@ -166,10 +166,10 @@ def test_what_is_forgotten_is_asked_no_more_and_wakes_nobody() -> None:
 def test_one_that_is_forgotten_and_watched_again_is_asked_once_a_period() -> None:
     async def scenario(rig: Rig) -> None:
         for _ in range(5):
-            rig.watch()
+            rig.watch(was_ready=True)
             await asyncio.sleep(1)
             rig.prober.forget("uid")
-        rig.watch()
+        rig.watch(was_ready=True)
         await asyncio.sleep(100)
 
     assert run(scenario).answers.asked["10.0.0.1"] <= 5 + 12, "six chains of checks for one machine"
