@@ -183,7 +183,8 @@ class Place:
                 return time.monotonic() - began
             await asyncio.sleep(_POLL_SECONDS)
         logs = "\n---\n".join(each.log() for each in self.operators)
-        raise AssertionError(f"{what}: not within {seconds:g} s\n{json.dumps(await self.objects('Instance'), indent=1)}\n{logs}")
+        instances = "\n".join([json.dumps(_without_managers(each)) for each in await self.objects("Instance")])
+        raise AssertionError(f"{what}: not within {seconds:g} s\n{instances}\n{logs}")
 
     # --- the truth
     def machines(self) -> list[dict[str, Any]]:
@@ -267,6 +268,10 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _without_managers(obj: Obj) -> Obj:
+    return {**obj, "metadata": {name: value for name, value in obj["metadata"].items() if name != "managedFields"}}
 
 
 def _recorded(instances: list[Obj]) -> list[str]:

@@ -179,8 +179,13 @@ class Trial:
             made = await self.place.ask("POST", resources.resource(each["kind"]).path(self.place.namespace), body)
             assert made.code == 201, made
         await self.place.settled("shop", NUMBERS)
+        await self.place.until(self._is_counted, "the Cloud says how many machines there are")
         await self._rest()
         self.began = standing(await self._objects())
+
+    async def _is_counted(self) -> bool:
+        """Whether the Cloud has counted the last of its machines too: it may do so ten seconds late (`cloud.reconcile.COUNT_SECONDS`)."""
+        return [each["status"]["machines"] for each in await self.place.objects("Cloud")] == [sum(NUMBERS.values())]
 
     async def there_and_back(self, changed: Round) -> None:
         kept = {key: await self._now(*key) for key in dict.fromkeys(map(_key, changed.changes))}
@@ -194,8 +199,9 @@ class Trial:
         try:
             await self.place.until(self._as_before, "it ends as it began")
         except AssertionError as error:
-            error.add_note(difference(self.began, standing(await self._objects())))
-            raise
+            # The short part first: of a long output a reader may be shown the head alone.
+            differs = difference(self.began, standing(await self._objects()))
+            raise AssertionError(f"{'; '.join(map(str, changed.changes))}\n{differs}\n{error}") from None
 
     async def _as_before(self) -> bool:
         """Whether it stands as it began, once what InputChanged names is deleted, and stays so."""
@@ -252,11 +258,7 @@ def there_and_back_again(chosen: Callable[[Field], bool]) -> Story:
         await trial.begin()
         machines = {each["id"] for each in place.live()}
         for each in _rounds(chosen):
-            try:
-                await trial.there_and_back(each)
-            except AssertionError as error:
-                error.add_note("; ".join(map(str, each.changes)))
-                raise
+            await trial.there_and_back(each)
         await place.one_machine_each(NUMBERS)
         if chosen is _of_templates:
             # What runs goes on, whatever its template has become; one more of app was made by each.
