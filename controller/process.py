@@ -213,6 +213,10 @@ class _Process:
         except errors.LeadershipLost as error:
             log.error("%s", error)
             end_now(DIED)
+        except Exception:
+            # A defect of ours: who lived on would launch nothing, and nobody would begin in its place.
+            log.exception("The renewal of the lease has died")
+            end_now(DIED)
 
 
 async def _first(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:

@@ -34,6 +34,7 @@ class Lookup(Protocol):
 
     def list(self, kind: str) -> list[Obj]: ...
     def get(self, key: Key) -> Obj | None: ...
+    def count(self, uid: str, kind: str) -> int: ...
 
 
 def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
@@ -47,12 +48,7 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
         yield Wake(Key(kind, namespace, obj["metadata"]["name"]), How.USER)
     match kind:
         case "Instance":
-            yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
-            for each in (old, new):
-                if each is not None:
-                    yield from _labelled(each, namespace)
-            yield from _cloud(objects, new, obj)
-            yield from _batch(objects, old, new, obj)
+            yield from _instance(objects, old, new, obj)
         case "InstanceGroup":
             yield from _group(objects, old, new, obj)
         case "Infrastructure" if new is None or old is None or _own(old) != _own(new):
@@ -73,6 +69,17 @@ def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
 _RECONCILED = frozenset({"Cloud", "Infrastructure", "InstanceGroup", "Instance"})
 
 
+def _instance(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Iterator[Wake]:
+    yield from _owner(obj, "InstanceGroup", How.SOON if new is None or old is None else How.ROLL_UP)
+    for each in (old, new):
+        if each is not None:
+            yield from _labelled(each)
+    yield from _batch(objects, old, new, obj)
+    if new is None:
+        yield from _cloud(objects, obj)
+        yield from _who_wait_for_the_last(objects, obj)
+
+
 def _groups_of(objects: Lookup, infrastructure: Obj) -> Iterator[Wake]:
     """Groups whose Infrastructure comes or goes (`--cascade=orphan`): without it they make nothing."""
     for each in objects.list("InstanceGroup"):
@@ -88,12 +95,12 @@ def _of_its_id(objects: Lookup, infrastructure: Obj) -> Iterator[Wake]:
             yield Wake(Key("Infrastructure", _namespace(each), each["metadata"]["name"]), How.SOON)
 
 
-def _labelled(instance: Obj, namespace: str) -> Iterator[Wake]:
+def _labelled(instance: Obj) -> Iterator[Wake]:
     """The group that its label names, where that does not own it: the group waits for it to go, or takes it over."""
     group = instance["metadata"].get("labels", {}).get(meta.GROUP_LABEL)
     owners = {each["name"] for each in instance["metadata"].get("ownerReferences", ()) if each["kind"] == "InstanceGroup"}
     if group and group not in owners:
-        yield Wake(Key("InstanceGroup", namespace, group), How.SOON)
+        yield Wake(Key("InstanceGroup", _namespace(instance), group), How.SOON)
 
 
 def _own(obj: Obj) -> tuple[Any, ...]:
@@ -130,14 +137,29 @@ def _group(objects: Lookup, old: Obj | None, new: Obj | None, obj: Obj) -> Itera
         if service in _needs(other) or other["spec"]["service"] in let_go or new is None:
             yield Wake(Key("InstanceGroup", _namespace(other), other["metadata"]["name"]), How.SOON)
     if new is None or new["metadata"].get("deletionTimestamp") or old is None or _own(old) != _own(new):
-        # Deleting Instances of this infrastructure wait for their turn, or to be counted out.
-        yield from (
-            Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
-            for each in objects.list("Instance")
-            if _namespace(each) == _namespace(obj)
-            and each["spec"]["infrastructure"]["name"] == infrastructure
-            and each["metadata"].get("deletionTimestamp")
-        )
+        yield from _going(objects, obj)
+
+
+def _going(objects: Lookup, group: Obj) -> Iterator[Wake]:
+    """Deleting Instances of the group's infrastructure: they wait for their turn, or to be counted out."""
+    for each in objects.list("Instance"):
+        of_it = _namespace(each) == _namespace(group) and each["spec"]["infrastructure"]["name"] == group["spec"]["infrastructure"]["name"]
+        if of_it and each["metadata"].get("deletionTimestamp"):
+            yield Wake(Key("Instance", _namespace(each), each["metadata"]["name"]), How.SOON)
+
+
+def _who_wait_for_the_last(objects: Lookup, instance: Obj) -> Iterator[Wake]:
+    """Groups that go, and their Instances, once one that depends on them, and stays, has lost its last machine."""
+    for owner in instance["metadata"].get("ownerReferences", ()):
+        group = objects.get(Key("InstanceGroup", _namespace(instance), owner["name"])) if owner["kind"] == "InstanceGroup" else None
+        if group is None or objects.count(owner["uid"], "Instance"):
+            continue
+        infrastructure, before = group["spec"]["infrastructure"]["name"], _needs(group)
+        for each in objects.list("InstanceGroup") if before else ():
+            of_it = _namespace(each) == _namespace(group) and each["spec"]["infrastructure"]["name"] == infrastructure
+            if of_it and each["spec"]["service"] in before and each["metadata"].get("deletionTimestamp"):
+                yield Wake(Key("InstanceGroup", _namespace(each), each["metadata"]["name"]), How.SOON)
+                yield from _going(objects, each)
 
 
 def _who_want(objects: Lookup, group: Obj) -> Iterator[Wake]:
@@ -167,10 +189,10 @@ def _told(group: Obj) -> tuple[Any, ...]:
     return (*_own(group), available, status.get("readyReplicas"), tuple(status.get("addresses", ())))
 
 
-def _cloud(objects: Lookup, new: Obj | None, instance: Obj) -> Iterator[Wake]:
+def _cloud(objects: Lookup, instance: Obj) -> Iterator[Wake]:
     """A Cloud that is going waits for its last Instance."""
     key = Key("Cloud", _namespace(instance), instance["spec"]["implementation"]["cloudRef"]["name"])
-    cloud = objects.get(key) if new is None else None
+    cloud = objects.get(key)
     if cloud is not None and cloud["metadata"].get("deletionTimestamp"):
         yield Wake(key, How.SOON)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller import errors
+from controller.engine import engine
 from tests.system.documents import alone, chain, cloud, infrastructure, service, template
 from tests.system.rig import MUTATING, Rig, ids, play, steady
 
@@ -150,6 +151,30 @@ def test_a_group_deleted_by_hand_waits_for_none_that_waits_for_it(tmp_path: Path
         assert rig.live("db")[0].healthy <= min(each.created for each in rig.made("app"))
 
     assert len(play(tmp_path, main).made()) == 5
+
+
+def test_a_deleted_group_goes_with_the_last_machine_of_one_that_was_there_before_it_depended_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who came to depend on it later, and was never let, keeps it from going by machines alone; nobody has to look by chance."""
+    monkeypatch.setattr(engine, "RESYNC_SECONDS", INF)
+
+    async def main(rig: Rig) -> None:
+        rig.world.never_healthy = lambda machine: machine.tags["occopus.io/service"] == "db"
+        await rig.make(cloud(), template("app"), template("db"), infrastructure(service("app"), service("db")))
+        await rig.until("InstanceGroup", "shop-app", "Ready", seconds=120)
+        old = rig.obj("InstanceGroup", "shop-db")["metadata"]["uid"]
+        await rig.patch("Infrastructure", "shop", {"spec": {"services": [service("app", "db"), service("db")]}})
+        await rig.wait(lambda: bool(rig.obj("InstanceGroup", "shop-app")["spec"].get("dependsOn")), 30)
+        await rig.delete("Instance", "shop-db-0")
+        await rig.delete("InstanceGroup", "shop-db")
+        await rig.until("InstanceGroup", "shop-db", "WaitingForDependents", seconds=30)
+        none = {"scaling": {"min": 0, "max": 0}}
+        await rig.patch("Infrastructure", "shop", {"spec": {"services": [service("app", "db", **none), service("db")]}})
+        await rig.wait(lambda: (rig.find("InstanceGroup", "shop-db") or {"metadata": {"uid": old}})["metadata"]["uid"] != old, 120)
+        assert rig.instances("app") == []
+
+    play(tmp_path, main)
 
 
 @pytest.mark.parametrize("restarted", [pytest.param(False, id="one process"), pytest.param(True, id="restarted meanwhile")])

@@ -21,6 +21,25 @@ process.run = run
 command.main(["--pid-file", sys.argv[1]])
 """
 
+_KEEPS_NO_LEASE = """
+import asyncio
+from controller import election, process
+from controller.stores.access import Access
+
+async def keep(self):
+    raise RuntimeError("a defect of ours")
+
+async def wait(*anything):
+    await asyncio.Event().wait()
+
+async def lead():
+    election.Election.keep = keep
+    process._Process._serve = wait
+    await process._Process(process.Options(), Access("http://127.0.0.1:9", None, str), None)._lead((), "ours")
+
+asyncio.run(lead())
+"""
+
 
 def test_a_part_that_dies_ends_the_process_though_a_call_hangs(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
@@ -28,6 +47,13 @@ def test_a_part_that_dies_ends_the_process_though_a_call_hangs(tmp_path: Path) -
     assert done.returncode == process.DIED, done.stderr
     assert "a defect of ours" in done.stderr
     assert not pid_file.exists()
+
+
+def test_a_leader_whose_renewal_dies_ends_so_that_the_next_one_begins() -> None:
+    done = subprocess.run([sys.executable, "-c", _KEEPS_NO_LEASE], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == process.DIED, done.stderr
+    assert "The renewal of the lease has died" in done.stderr
+    assert "a defect of ours" in done.stderr
 
 
 def test_a_namespace_that_is_named_twice_is_served_once(tmp_path: Path) -> None:

@@ -157,12 +157,12 @@ def clients(to: Access) -> Clients:
 @functools.cache
 def _shared_session() -> Any:
     """One for the process, of Clouds with keys."""
-    return _session()
+    return _session(own=False)
 
 
 def _own_session(region: str) -> Any:
     """One for all, and a new one where somebody has logged in since: tools write what they got into a file."""
-    session, read = _session(region), tuple(map(_state, _FILES))
+    session, read = _session(region, own=True), tuple(map(_state, _FILES))
     for each in [each for each in _own if each[0] != read]:
         del _own[each]
     return _own.setdefault((read, session.region_name), session)
@@ -177,14 +177,22 @@ def _state(variable: str) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _session(region: str = "") -> Any:
+def _session(region: str = "", *, own: bool) -> Any:
     """A new one. For a role's credentials the SDK asks in `region`, where it is configured for none."""
     import boto3
     import botocore.session
+    from botocore.exceptions import ProfileNotFound
 
     # At debug level it shows requests whole: user data, session tokens, signatures.
     logging.getLogger("botocore").setLevel(logging.INFO)
     session: Any = botocore.session.get_session()
+    try:
+        session.get_scoped_config()
+    except ProfileNotFound:
+        if own:
+            raise
+        # It is named in the environment; those who bring keys need none. `Session.set_config_variable` takes None for "not set here".
+        session.get_component("config_store").set_config_variable("profile", None)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     with _loading:
         session.register_component("data_loader", _loader(session.get_config_variable("data_path")))

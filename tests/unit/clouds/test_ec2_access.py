@@ -193,6 +193,11 @@ def test_a_controller_without_credentials_of_its_own_has_none_to_lend(tmp_path: 
     assert _run(_AMBIENT % True, tmp_path, AWS_PROFILE="none") == "denied"
 
 
+def test_a_cloud_with_keys_needs_no_profile(tmp_path: Path) -> None:
+    with_keys = _AMBIENT.replace("{'region': 'eu-west-1'}, {}", f"{ {'region': 'eu-west-1', **_SECRET}!r}, {dict(KEYS)!r}") % False
+    assert _run(with_keys, tmp_path, AWS_PROFILE="none") == "https://ec2.eu-west-1.amazonaws.com"
+
+
 def test_a_profile_that_asks_for_a_code_is_denied_where_nobody_gives_one(tmp_path: Path) -> None:
     role = "role_arn = arn:aws:iam::111111111111:role/x\nsource_profile = base\nmfa_serial = arn:aws:iam::111111111111:mfa/me\n"
     base = "[profile base]\naws_access_key_id = AKID\naws_secret_access_key = x\n"
