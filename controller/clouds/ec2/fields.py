@@ -17,9 +17,9 @@ from controller.api.meta import LocalReference, Model, exactly_one, list_map, ru
 Zone = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)+$")]
 TagName = Annotated[str, Field(min_length=1, max_length=256)]
 Device = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^(/dev/)?[a-z0-9]+$")]
-VolumeType = Literal["gp3", "gp2", "st1", "sc1", "standard"]
-#: Nothing boots from the other two (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html).
-RootVolumeType = Literal["gp3", "gp2", "standard"]
+VolumeType = Literal["gp3", "gp2", "io1", "io2", "st1", "sc1", "standard"]
+#: Nothing boots from st1 and sc1 (https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html).
+RootVolumeType = Literal["gp3", "gp2", "io1", "io2", "standard"]
 TagValue = Annotated[str, Field(max_length=256)]
 
 
@@ -87,22 +87,57 @@ class Ec2SecurityGroup(Model):
     name: TagName | None = Field(default=None, description="Its name.")
 
 
+def _volume_rules(of_gp3: str) -> dict[str, Any]:
+    """Without them EC2 refuses the launch (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html).
+
+    `of_gp3` says in CEL whether it is of type gp3, which may be the one that holds where none is set.
+    """
+    provisioned = "has(self.type) && self.type in ['io1', 'io2']"
+    return rules(
+        {"rule": f"!has(self.iops) || {of_gp3} || {provisioned}", "message": "iops goes with type gp3, io1 or io2"},
+        {"rule": f"has(self.iops) || !({provisioned})", "message": "type io1 and io2 need iops"},
+        {"rule": f"!has(self.throughputMiBps) || {of_gp3}", "message": "throughputMiBps goes with type gp3"},
+        {"rule": "!has(self.kmsKeyId) || has(self.encrypted) && self.encrypted", "message": "kmsKeyId goes with encrypted: true"},
+    )
+
+
+Iops = Annotated[int, Field(description="Its operations a second: of gp3 more than its 3000; io1 and io2 need it.", ge=100, le=256000)]
+Throughput = Annotated[int, Field(description="Its throughput in MiB a second, of gp3 more than its 125.", ge=125, le=2000)]
+KmsKey = Annotated[
+    str,
+    Field(
+        description="The KMS key that encrypts it: id, alias (as alias/data) or ARN; without, the account's default key.",
+        min_length=1,
+        max_length=512,
+        pattern=r"^[A-Za-z0-9:/_-]+$",
+    ),
+]
+
+
 class Ec2RootVolume(Model):
     """What the machine boots from. It ends with the machine."""
 
+    model_config = ConfigDict(json_schema_extra=_volume_rules("has(self.type) && self.type == 'gp3'"))
     device: Device | None = Field(default=None, description="Its device name; without, as the image says.")
     size_gib: int | None = Field(default=None, alias="sizeGiB", description="Its size; without, the image's.", ge=1, le=65536)
     type: RootVolumeType | None = Field(default=None, description="Its type; without, the image's.")
+    iops: Iops | None = None
+    throughput_mibps: Throughput | None = Field(default=None, alias="throughputMiBps")
     encrypted: bool | None = Field(default=None, description="Whether it is encrypted; without, as the image and the account say.")
+    kms_key_id: KmsKey | None = None
 
 
 class Ec2Volume(Model):
     """One more volume, empty. It ends with the machine."""
 
+    model_config = ConfigDict(json_schema_extra=_volume_rules("(!has(self.type) || self.type == 'gp3')"))
     device: Device = Field(description="Its device name, as /dev/sdf.")
     size_gib: int = Field(alias="sizeGiB", description="Its size.", ge=1, le=65536)
     type: VolumeType = Field(default="gp3", description="Its type.")
+    iops: Iops | None = None
+    throughput_mibps: Throughput | None = Field(default=None, alias="throughputMiBps")
     encrypted: bool | None = Field(default=None, description="Whether it is encrypted; without, as the account says.")
+    kms_key_id: KmsKey | None = None
 
 
 class Ec2InstanceProfile(Model):
@@ -150,6 +185,13 @@ class Ec2Machine(Model):
     imds: Literal["Required", "Optional"] = Field(
         default="Required",
         description="Whether its metadata service asks for a session token (IMDSv2). Optional lets any request on the machine read them.",
+    )
+    imds_hop_limit: int | None = Field(
+        default=None,
+        description="How many network hops an answer of its metadata service may take, for session tokens; a container on the machine"
+        " needs 2. Without, as the image and the account say.",
+        ge=1,
+        le=64,
     )
     tags: dict[str, TagValue] = Field(
         default={}, description="More tags, for the instance and its volumes.", max_length=30, json_schema_extra=rules(_OWN_TAGS)

@@ -58,7 +58,7 @@ def parameters(request: LaunchRequest, controller_id: str) -> dict[str, Any]:
         "ImageId": wanted.image.id,
         "InstanceType": wanted.instance_type,
         "Placement": {"AvailabilityZone": wanted.zone},
-        "MetadataOptions": {**_METADATA, "HttpTokens": wanted.imds.lower()},
+        "MetadataOptions": _metadata(wanted),
         "TagSpecifications": [{"ResourceType": each, "Tags": listed} for each in ("instance", "volume")],
         **_network(wanted),
     }
@@ -110,10 +110,18 @@ def _network(wanted: Ec2Machine) -> dict[str, Any]:
     return {"NetworkInterfaces": [{**face, **({"Groups": groups} if groups else {})}]}
 
 
+def _metadata(wanted: Ec2Machine) -> dict[str, Any]:
+    hops = {} if wanted.imds_hop_limit is None else {"HttpPutResponseHopLimit": wanted.imds_hop_limit}
+    return {**_METADATA, "HttpTokens": wanted.imds.lower(), **hops}
+
+
 def _volumes(wanted: Ec2Machine) -> Iterator[dict[str, Any]]:
     """All of them end with the machine: nothing else would."""
     for each in (*([wanted.root_volume] if wanted.root_volume is not None else []), *wanted.volumes):
-        asked = {"VolumeSize": each.size_gib, "VolumeType": each.type, "Encrypted": each.encrypted}
+        asked = {
+            **{"VolumeSize": each.size_gib, "VolumeType": each.type, "Iops": each.iops, "Throughput": each.throughput_mibps},
+            **{"Encrypted": each.encrypted, "KmsKeyId": each.kms_key_id},
+        }
         set_ones = {name: value for name, value in asked.items() if value is not None}
         yield {"DeviceName": each.device, "Ebs": {**set_ones, "DeleteOnTermination": True}}
 

@@ -15,11 +15,13 @@ from controller.ports import CONTROLLER_TAG, Identity, LaunchRequest, MachineSta
 
 _ARN = "arn:aws:iam::123456789012:instance-profile/web"
 _RESOLVED: Mapping[str, Any] = {"image": {"id": "ami-01"}, "instanceType": "t3.small", "subnet": {"id": "subnet-01"}, "zone": "eu-west-1a"}
+_FAST = {"iops": 4000, "throughputMiBps": 250}
 _EVERYTHING: Mapping[str, Any] = {
     **_RESOLVED,
     **{"keyName": "admin", "securityGroups": [{"id": "sg-01"}, {"id": "sg-02"}], "publicAddress": True},
-    "rootVolume": {"device": "/dev/xvda", "sizeGiB": 20, "type": "gp3", "encrypted": True},
-    "volumes": [{"device": "/dev/sdf", "sizeGiB": 100, "type": "st1"}, {"device": "/dev/sdg", "sizeGiB": 1, "encrypted": False}],
+    "rootVolume": {"device": "/dev/xvda", "sizeGiB": 20, "type": "io2", "iops": 500, "encrypted": True, "kmsKeyId": "alias/data"},
+    "volumes": [{"device": "/dev/sdf", "sizeGiB": 100, "type": "st1"}, {"device": "/dev/sdg", "sizeGiB": 1, "encrypted": False, **_FAST}],
+    "imdsHopLimit": 2,
     **{"iamInstanceProfile": {"name": "web"}, "imds": "Optional", "tags": {"cost-centre": "4711"}, "spot": {"maxPrice": "0.0125"}},
 }
 
@@ -64,13 +66,25 @@ def test_a_launch_with_everything() -> None:
     assert found["BlockDeviceMappings"] == [
         {
             "DeviceName": "/dev/xvda",
-            "Ebs": {"VolumeSize": 20, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True},
+            "Ebs": {
+                **{"VolumeSize": 20, "VolumeType": "io2", "Iops": 500, "Encrypted": True, "KmsKeyId": "alias/data"},
+                "DeleteOnTermination": True,
+            },
         },
         {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 100, "VolumeType": "st1", "DeleteOnTermination": True}},
-        {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1, "VolumeType": "gp3", "Encrypted": False, "DeleteOnTermination": True}},
+        {
+            "DeviceName": "/dev/sdg",
+            "Ebs": {
+                **{"VolumeSize": 1, "VolumeType": "gp3", "Iops": 4000, "Throughput": 250, "Encrypted": False},
+                "DeleteOnTermination": True,
+            },
+        },
     ]
     assert found["IamInstanceProfile"] == {"Name": "web"}
-    assert found["MetadataOptions"] == {"HttpEndpoint": "enabled", "HttpTokens": "optional", "InstanceMetadataTags": "disabled"}
+    assert found["MetadataOptions"] == {
+        **{"HttpEndpoint": "enabled", "HttpTokens": "optional", "InstanceMetadataTags": "disabled"},
+        "HttpPutResponseHopLimit": 2,
+    }
     spot = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", "MaxPrice": "0.0125"}
     assert found["InstanceMarketOptions"] == {"MarketType": "spot", "SpotOptions": spot}
     for each in found["TagSpecifications"]:

@@ -96,6 +96,16 @@ def test_volumes_are_tagged_and_end_with_the_machine(account: Account) -> None:
     assert account.ec2.describe_volumes(VolumeIds=[])["Volumes"] == []
 
 
+def test_fast_and_encrypted_volumes(account: Account) -> None:
+    fast = {"device": "/dev/sdf", "sizeGiB": 20, "iops": 4000, "throughputMiBps": 250, "encrypted": True, "kmsKeyId": "alias/data"}
+    instance = account.launched({"volumes": [fast]})
+    ids = {each["DeviceName"]: each["Ebs"]["VolumeId"] for each in instance["BlockDeviceMappings"]}
+    volumes = {each["VolumeId"]: each for each in account.ec2.describe_volumes(VolumeIds=list(ids.values()))["Volumes"]}
+    # It takes Iops and Throughput, and shows neither.
+    second = volumes[ids["/dev/sdf"]]
+    assert (second["VolumeType"], second["Encrypted"], second["KmsKeyId"]) == ("gp3", True, "alias/data")
+
+
 def test_the_images_own_root_volume_ends_with_the_machine(account: Account) -> None:
     """Moto's images keep theirs, as some of EC2's do."""
     image = account.ec2.describe_images(ImageIds=[moto.image(account.endpoint)])["Images"][0]
@@ -127,6 +137,10 @@ def test_tags_token_metadata_and_user_data(account: Account) -> None:
 
 def test_metadata_without_a_session_token(account: Account) -> None:
     assert account.launched({"imds": "Optional"})["MetadataOptions"]["HttpTokens"] == "optional"
+
+
+def test_metadata_for_containers(account: Account) -> None:
+    assert account.launched({"imdsHopLimit": 2})["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
 
 
 def test_spot(account: Account) -> None:
