@@ -172,6 +172,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = _CHUNK
     settings.queueing.idle_timeout = 0.05
     settings.networking.error_backoffs = _ERROR_BACKOFFS
+    # It would end the whole process by SIGKILL ten minutes after it has failed. The process ends by itself, and long before.
+    settings.process.ultimate_exiting_timeout = None
     return settings
 
 

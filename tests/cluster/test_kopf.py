@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+import kopf
 import pytest
 from aiohttp import web
 
@@ -180,8 +182,11 @@ def test_faults_that_end_it_end_it_soon_and_a_fresh_one_goes_on(cluster: Cluster
     watching_kopf(cluster, *map(with_a_fresh_one, (stream_says_500, watch_is_answered(404), watch_is_answered(410))))
 
 
-def test_a_refusal_at_the_start_ends_it_soon(cluster: Cluster) -> None:
-    """Whatever is still on its way: kopf itself waits for that without end."""
+def test_a_refusal_at_the_start_ends_it_soon_and_kills_nobody(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is still on its way: kopf itself waits for that without end, and kills the process after ten minutes of it; here at once."""
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(signal, "pthread_kill", lambda thread, number: killed.append((thread, number)))
+    monkeypatch.setattr(type(kopf.OperatorSettings().process).__init__, "__defaults__", (0.0,))
 
     async def story() -> None:
         async with proxied(cluster) as proxy:
@@ -198,6 +203,7 @@ def test_a_refusal_at_the_start_ends_it_soon(cluster: Cluster) -> None:
             late.cancel()
 
     asyncio.run(story())
+    assert killed == []
 
 
 @pytest.mark.parametrize(
