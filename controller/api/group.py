@@ -63,6 +63,12 @@ class Replacement(Model):
     consecutive: int = Field(default=0, description="Replacements since the group was last well.", ge=0)
     time: datetime = Field(description="When the last one was begun.")
     due: datetime | None = Field(default=None, description="When the next one may begin, while something that failed waits for it.")
+    unmade: tuple[str, ...] = Field(
+        default=(),
+        description="UIDs of Instances that went, whose machines might have served, and in whose place none is made yet.",
+        max_length=1000,
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class InstanceGroupStatus(Status):

@@ -184,8 +184,12 @@ def test_faults_that_end_it_end_it_soon_and_a_fresh_one_goes_on(cluster: Cluster
 
 def test_a_refusal_at_the_start_ends_it_soon_and_kills_nobody(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is still on its way: kopf itself waits for that without end, and kills the process after ten minutes of it; here at once."""
-    killed: list[tuple[int, int]] = []
-    monkeypatch.setattr(signal, "pthread_kill", lambda thread, number: killed.append((thread, number)))
+    killed: list[int] = []
+
+    def note(thread: int, number: int) -> None:
+        killed.append(number)
+
+    monkeypatch.setattr(signal, "pthread_kill", note)
     monkeypatch.setattr(type(kopf.OperatorSettings().process).__init__, "__defaults__", (0.0,))
 
     async def story() -> None:

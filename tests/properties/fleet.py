@@ -73,6 +73,8 @@ class Faults:
     missing_secret: bool = False
     slow: timedelta = timedelta(0)
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    #: The next pass over the group that would do more than so many acts is cut off after these: its process dies.
+    cut: int | None = None
 
 
 class Fleet:
@@ -254,9 +256,13 @@ class Fleet:
         self.group = self.group.model_copy(update={"status": said})
         assert group_status.report(replace(o, group=self.group, now=self.now + seconds(1000)), todo) == said, "the status moves by itself"
         before = {name: life.instance for name, life in self.lives.items()}
-        for action in todo.actions:
+        done = todo.actions[: self.faults.cut]
+        for action in done:
             self._group_act(action)
-        self.oracles.group(self, o, todo, before)
+        self.oracles.group(self, o, replace(todo, actions=done), before)
+        if len(done) < len(todo.actions):
+            self.faults.cut = None
+            self.crash()
 
     def _group_act(self, action: group_plan.Action) -> None:
         match action:

@@ -21,8 +21,10 @@ from controller.reconcilers.instancegroup import plan as group_plan
 if TYPE_CHECKING:
     from tests.properties.fleet import Fleet
 
+#: What the cloud said where it made no machine.
+REFUSED = {Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID}
 #: Reasons after which the machine is certainly gone, or was never there.
-CERTAINLY_GONE = {Reason.MACHINE_ENDED, Reason.NO_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLOUD_INVALID, Reason.LAUNCH_LOST}
+CERTAINLY_GONE = {Reason.MACHINE_ENDED, Reason.LAUNCH_LOST, *REFUSED}
 STILL_THERE = {
     Reason.STARTUP_TIMEOUT,
     Reason.MACHINE_STOPPED,
@@ -153,9 +155,12 @@ class Oracles:
         assert max(self.lowered.values(), default=1) == 1, "the count was lowered twice for one Instance"
 
     def _replacing(self, o: group_observed.Observed, before: Mapping[str, Instance], deletes: list[group_plan.Delete]) -> None:
-        """Back-off: the first at once, then 10 s doubling to 5 min, ±10 %; forgotten after ten quiet minutes."""
-        replaced = [each for each in deletes if each.reason in REPLACED]
-        assert all(not is_true(before[each.name].status.conditions, "Ready") for each in replaced), "a Ready machine was replaced"
+        """Back-off: the first at once, then 10 s doubling to 5 min, ±10 %; forgotten after ten quiet minutes. A refusal does not wait for
+        it where a newer revision is asked for."""
+        ill = [each for each in deletes if each.reason in REPLACED]
+        assert all(not is_true(before[each.name].status.conditions, "Ready") for each in ill), "a Ready machine was replaced"
+        corrected = {each.name for each in ill if each.reason in REFUSED and before[each.name].spec.revision != o.revision}
+        replaced = [each for each in ill if each.name not in corrected]
         if not replaced:
             return
         if self.replaced_at and o.now - self.replaced_at[-1] > timedelta(minutes=10):

@@ -92,6 +92,10 @@ def _denied(fleet: Fleet, number: int) -> None:
         fleet.faults.outcomes.append("denied")
 
 
+def _cut(fleet: Fleet, number: int) -> None:
+    fleet.faults.cut = number % 4
+
+
 #: What can happen, by name. The number chooses whom it happens to, or how much.
 EVENTS: dict[str, Event] = {
     "second": lambda fleet, number: fleet.step(1.0),
@@ -121,6 +125,7 @@ EVENTS: dict[str, Event] = {
     "delete": lambda fleet, number: _instance(fleet, number, fleet.delete),
     "scale in": lambda fleet, number: _instance(fleet, number, lambda name: fleet.delete(name, **{meta.SCALE_IN: "true"})),
     "crash": lambda fleet, number: fleet.crash(),
+    "cut": _cut,
     "restore": lambda fleet, number: _instance(fleet, number, fleet.restore),
 }
 
@@ -192,12 +197,17 @@ def test_bounds_hold_whatever_is_asked_for(
 
 #: There are 35 such groups, and each costs as much as ten stories.
 @settings(max_examples=settings().max_examples // 4)
-@given(chance(), st.integers(5, 11), st.integers(1, 5))
-def test_a_group_that_falls_ill_as_a_whole_is_replaced_bit_by_bit(rng: Seeded, replicas: int, sick: int) -> None:
+@given(chance(), st.integers(5, 11), st.integers(1, 5), st.lists(st.integers(0, 3), max_size=3))
+def test_a_group_that_falls_ill_as_a_whole_is_replaced_bit_by_bit(rng: Seeded, replicas: int, sick: int, cuts: list[int]) -> None:
+    """Also by processes that die between the acts of a pass."""
     fleet = Fleet(rng, replicas=replicas)
     fleet.settle()
     for vm in fleet.cloud.live(fleet.now)[:sick]:
         vm.sick = fleet.now
+    for cut in cuts:
+        fleet.faults.cut, fleet.cloud.unhealthy_next = cut, 1
+        for _ in range(20):
+            fleet.step(2.0)
     fleet.settle()
 
 

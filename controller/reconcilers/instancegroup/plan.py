@@ -15,13 +15,13 @@ from controller.api.instance import Instance
 from controller.api.reasons import Reason
 from controller.ports import MachineState
 from controller.reconcilers.instancegroup import batches
-from controller.reconcilers.instancegroup.observed import ENDED, Hold, Observed, Unclaimed, failed, ready, unmet, wanted, why
-from controller.reconcilers.instancegroup.replacing import replacing, stands_in
+from controller.reconcilers.instancegroup.observed import Hold, Observed, Unclaimed, ready, unmet, wanted, why
+from controller.reconcilers.instancegroup.replacing import replacing, stood_in_for
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """New Instances in batches of these sizes; `replaces` names those that the first ones stand in for."""
+    """New Instances in batches of these sizes; `replaces` has the UIDs of those that the first ones stand in for."""
 
     sizes: tuple[int, ...]
     replaces: tuple[str, ...] = ()
@@ -130,7 +130,8 @@ def _steady(o: Observed) -> Plan:
     failing = replacing(o, tuple(each for each in live if each.metadata.name not in going), held)
     deficit = want - (len(live) - len(surplus) - len(failing.now))
     gone = {each.metadata.name for each in (*surplus, *failing.now)}
-    creating, hold = _creating(o, deficit, failing.now, tuple(each for each in live if each.metadata.name not in gone))
+    standing = stood_in_for(o, failing.now)[: max(0, deficit)]
+    creating, hold = _creating(o, deficit, standing, tuple(each for each in live if each.metadata.name not in gone))
     actions: list[Action] = [
         *(Delete(each.metadata.name, Reason.SCALING, f"{len(live)} machines, {want} wanted") for each in surplus),
         *(Delete(each.metadata.name, *why(each)) for each in failing.now),
@@ -138,7 +139,10 @@ def _steady(o: Observed) -> Plan:
     ]
     progress = hold or failing.held or (held if outdated else None) or _progress(o, live, deficit, bool(surplus))
     lacks_room = batches.lacks_room(live) or (failing.held is not None and failing.held.reason is Reason.LIMIT_REACHED)
-    return Plan(tuple(actions), want, progress, failing.brake or o.group.status.replacement, failing.again, lacks_room)
+    brake = failing.brake or o.group.status.replacement
+    if brake is not None:
+        brake = brake.model_copy(update={"unmade": standing})
+    return Plan(tuple(actions), want, progress, brake, failing.again, lacks_room)
 
 
 def _stranded(o: Observed) -> tuple[Delete, ...]:
@@ -175,9 +179,7 @@ def _not_ours(instance: Instance) -> bool:
     return machine is not None and machine.state != MachineState.UNKNOWN.value and why(instance)[0] is Reason.MACHINE_UNKNOWN
 
 
-def _creating(
-    o: Observed, deficit: int, replaced: tuple[Instance, ...], kept: tuple[Instance, ...]
-) -> tuple[tuple[Action, ...], Hold | None]:
+def _creating(o: Observed, deficit: int, replaced: tuple[str, ...], kept: tuple[Instance, ...]) -> tuple[tuple[Action, ...], Hold | None]:
     sure = {each.machine.identity: each for each in reversed(o.unclaimed) if each.sure and each.clouds and not each.stranger}
     claims = (Claim(tuple(sure[identity] for identity in sorted(sure))),) if sure else ()
     if o.unclaimed or o.duplicates:
@@ -193,10 +195,7 @@ def _creating(
         sizes = () if any(map(o.tries_narrow, kept)) else sizes[:1]
     if not sizes:
         return (), None
-    # A replacement counts against the brake until it is Ready, unless its predecessor was gone anyway; what follows one that never
-    # was Ready counts on.
-    braked = tuple(each.metadata.name for each in replaced if failed(each) not in ENDED or stands_in(each))
-    return (Create(sizes, braked[: sum(sizes)]),), None
+    return (Create(sizes, replaced[: sum(sizes)]),), None
 
 
 def _held(o: Observed) -> Hold | None:

@@ -53,6 +53,16 @@ def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Rep
     return replace(found, now=(*other_way, *found.now))
 
 
+def stood_in_for(o: Observed, replaced: tuple[Instance, ...]) -> tuple[str, ...]:
+    """UIDs of those, gone or going, in whose place somebody is to stand and count against the brake: what still might have served,
+    and who stood in for such a one and never was Ready. It is recorded before they go, as nothing else tells of it afterwards."""
+    last = o.group.status.replacement
+    named = {each.metadata.annotations.get(meta.REPLACES) for each in o.instances}
+    unmade = (each for each in (last.unmade if last is not None else ()) if each not in named)
+    in_turn = sorted(replaced, key=lambda each: each.spec.index)
+    return (*unmade, *(each.metadata.uid for each in in_turn if failed(each) not in ENDED or stands_in(each)))
+
+
 def _other_way(o: Observed, instance: Instance, held: Hold | None) -> bool:
     """Whether its successor is asked for in another way: in a smaller batch, by the next implementation, or as the template has it now."""
     smaller = instance.spec.batch.size > 1 and instance.spec.implementation.name not in o.full

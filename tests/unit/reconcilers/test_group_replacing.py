@@ -18,6 +18,11 @@ from tests.properties.build import NOW, group, instance, launched, seconds, stan
 from tests.unit.reconcilers.groups import created, gone, held, observed, up
 
 
+def _uids(o: Observed, *names: str) -> tuple[str, ...]:
+    found = {each.metadata.name: each.metadata.uid for each in o.instances}
+    return tuple(found[name] for name in names)
+
+
 @pytest.mark.parametrize(
     "reason",
     [
@@ -34,8 +39,8 @@ def test_the_brake(reason: Reason, size: int, most: int) -> None:
     todo = plan(o)
     assert len(gone(todo)) == most
     (create,) = [each for each in todo.actions if isinstance(each, Create)]
-    assert create == Create((1,) * most, tuple(gone(todo))), "what they replace is noted, so that the next step can count"
-    stand_ins = tuple(stands(100 + n, False, Reason.BOOTING, annotations={meta.REPLACES: name}) for n, name in enumerate(gone(todo)))
+    assert create == Create((1,) * most, _uids(o, *gone(todo))), "what they replace is noted, so that the next step can count"
+    stand_ins = tuple(stands(100 + n, False, Reason.BOOTING, annotations={meta.REPLACES: uid}) for n, uid in enumerate(create.replaces))
     left = tuple(each for each in o.instances if each.metadata.name not in gone(todo))
     braked = plan(observed(*left, *stand_ins))
     assert gone(braked) == []
@@ -97,9 +102,31 @@ def _stand_ins(reason: Reason, *indexes: int) -> tuple[Instance, ...]:
     "reason", [pytest.param(Reason.STARTUP_TIMEOUT, id="may still run"), pytest.param(Reason.MACHINE_ENDED, id="certainly gone")]
 )
 def test_what_stands_in_for_others_and_fails_is_replaced_and_counts_on(reason: Reason) -> None:
-    todo = plan(observed(*(stands(index, False, Reason.PROBE_FAILED) for index in range(8)), *_stand_ins(reason, 8, 9)))
+    o = observed(*(stands(index, False, Reason.PROBE_FAILED) for index in range(8)), *_stand_ins(reason, 8, 9))
+    todo = plan(o)
     assert gone(todo) == ["shop-app-8", "shop-app-9"]
-    assert [each.replaces for each in todo.actions if isinstance(each, Create)] == [("shop-app-8", "shop-app-9")]
+    assert [each.replaces for each in todo.actions if isinstance(each, Create)] == [_uids(o, "shop-app-8", "shop-app-9")]
+
+
+def test_who_stands_in_counts_though_it_is_made_later_than_its_predecessor_goes() -> None:
+    """By a next process, or after a change of the number was heard: the one that went tells of nothing any more."""
+    ill = tuple(stands(index, False, Reason.PROBE_FAILED) for index in range(10))
+    todo = plan(observed(*ill))
+    assert todo.replacement is not None
+    assert todo.replacement.unmade == _uids(observed(*ill), *gone(todo))
+    noted = InstanceGroupStatus(replacement=todo.replacement)
+    left = tuple(each for each in ill if each.metadata.name not in gone(todo))
+    later = observed(*left, group=group(replicas=10, status=noted))
+    assert [each.replaces for each in plan(later).actions if isinstance(each, Create)] == [todo.replacement.unmade]
+    one, other = todo.replacement.unmade
+    made = stands(10, False, Reason.BOOTING, annotations={meta.REPLACES: one})
+    again = plan(replace(later, instances=(*left, made)))
+    assert [each.replaces for each in again.actions if isinstance(each, Create)] == [(other,)]
+    assert again.replacement is not None
+    assert again.replacement.unmade == (other,)
+    fewer = plan(replace(later, group=group(replicas=8, status=noted))).replacement
+    assert fewer is not None
+    assert fewer.unmade == (), "nobody is made in their place any more"
 
 
 def test_one_that_was_ready_once_stands_in_for_nobody_any_more() -> None:
@@ -227,7 +254,7 @@ def test_no_more_are_replaced_at_once_than_are_made_in_their_place_where_room_is
     o = _narrow(*failing, *_there(50)[20:], group=group(replicas=50), most=3)
     todo = plan(o)
     assert len(gone(todo)) == 3
-    assert [each.replaces for each in todo.actions if isinstance(each, Create)] == [tuple(sorted(gone(todo)))]
+    assert [each.replaces for each in todo.actions if isinstance(each, Create)] == [_uids(o, *sorted(gone(todo)))]
     assert len(gone(plan(replace(o, narrow="")))) == 10
     coming = plan(replace(o, instances=(*o.instances[:49], instance(49))))
     assert (coming.actions, held(coming)) == ((), Reason.BRAKED), "what is made of it is not known"
