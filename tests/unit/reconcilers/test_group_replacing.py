@@ -111,9 +111,10 @@ def test_what_stands_in_for_others_and_fails_is_replaced_and_counts_on(reason: R
 def test_who_stands_in_counts_though_it_is_made_later_than_its_predecessor_goes() -> None:
     """By a next process, or after a change of the number was heard: the one that went tells of nothing any more."""
     ill = tuple(stands(index, False, Reason.PROBE_FAILED) for index in range(10))
-    todo = plan(observed(*ill))
+    o = observed(*ill)
+    todo = plan(o)
     assert todo.replacement is not None
-    assert todo.replacement.unmade == _uids(observed(*ill), *gone(todo))
+    assert todo.replacement.unmade == _uids(o, *gone(todo))
     noted = InstanceGroupStatus(replacement=todo.replacement)
     left = tuple(each for each in ill if each.metadata.name not in gone(todo))
     later = observed(*left, group=group(replicas=10, status=noted))
@@ -124,6 +125,9 @@ def test_who_stands_in_counts_though_it_is_made_later_than_its_predecessor_goes(
     assert [each.replaces for each in again.actions if isinstance(each, Create)] == [(other,)]
     assert again.replacement is not None
     assert again.replacement.unmade == (other,)
+    well = plan(replace(later, instances=o.instances[:9])).replacement
+    assert well is not None
+    assert well.unmade == (), "they were not deleted after all"
     fewer = plan(replace(later, group=group(replicas=8, status=noted))).replacement
     assert fewer is not None
     assert fewer.unmade == (), "nobody is made in their place any more"
