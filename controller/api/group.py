@@ -66,7 +66,7 @@ class Replacement(Model):
     unmade: tuple[str, ...] = Field(
         default=(),
         description="UIDs of Instances that went, whose machines might have served, and in whose place none is made yet.",
-        max_length=1000,
+        max_length=10000,
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 

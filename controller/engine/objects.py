@@ -99,6 +99,10 @@ class Objects:
         """How many objects of a kind belong to the object with this UID."""
         return sum(1 for key in self._children.get(uid, ()) if key.kind == kind)
 
+    def has(self, uid: str, kind: str) -> bool:
+        """Whether any object of a kind belongs to the object with this UID."""
+        return any(key.kind == kind for key in self._children.get(uid, ()))
+
     def owns_more_than(self, uid: str, number: int) -> bool:
         """Whether so many objects belong to the object with this UID, or to those that do."""
         own = self._children.get(uid, set())

@@ -34,7 +34,7 @@ class Lookup(Protocol):
 
     def list(self, kind: str) -> list[Obj]: ...
     def get(self, key: Key) -> Obj | None: ...
-    def count(self, uid: str, kind: str) -> int: ...
+    def has(self, uid: str, kind: str) -> bool: ...
 
 
 def wakes(objects: Lookup, old: Obj | None, new: Obj | None) -> Iterator[Wake]:
@@ -152,7 +152,7 @@ def _who_wait_for_the_last(objects: Lookup, instance: Obj) -> Iterator[Wake]:
     """Groups that go, and their Instances, once one that depends on them, and stays, has lost its last machine."""
     for owner in instance["metadata"].get("ownerReferences", ()):
         group = objects.get(Key("InstanceGroup", _namespace(instance), owner["name"])) if owner["kind"] == "InstanceGroup" else None
-        if group is None or objects.count(owner["uid"], "Instance"):
+        if group is None or objects.has(owner["uid"], "Instance"):
             continue
         infrastructure, before = group["spec"]["infrastructure"]["name"], _needs(group)
         for each in objects.list("InstanceGroup") if before else ():

@@ -88,14 +88,17 @@ class Ec2SecurityGroup(Model):
 
 
 def _volume_rules(of_gp3: str) -> dict[str, Any]:
-    """Without them EC2 refuses the launch (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html).
+    """What EC2 says of all volumes of a type (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html); how much
+    goes with a size, or on an instance type, it tells at the launch.
 
     `of_gp3` says in CEL whether it is of type gp3, which may be the one that holds where none is set.
     """
-    provisioned = "has(self.type) && self.type in ['io1', 'io2']"
+    of_io1, of_io2 = (f"has(self.type) && self.type == '{each}'" for each in ("io1", "io2"))
     return rules(
-        {"rule": f"!has(self.iops) || {of_gp3} || {provisioned}", "message": "iops goes with type gp3, io1 or io2"},
-        {"rule": f"has(self.iops) || !({provisioned})", "message": "type io1 and io2 need iops"},
+        {"rule": f"!has(self.iops) || {of_gp3} || {of_io1} || {of_io2}", "message": "iops goes with type gp3, io1 or io2"},
+        {"rule": f"has(self.iops) || !({of_io1} || {of_io2})", "message": "type io1 and io2 need iops"},
+        {"rule": f"!has(self.iops) || !({of_gp3}) || 3000 <= self.iops && self.iops <= 80000", "message": "iops of gp3: 3000 to 80000"},
+        {"rule": f"!has(self.iops) || !({of_io1}) || self.iops <= 64000", "message": "iops of io1: 100 to 64000"},
         {"rule": f"!has(self.throughputMiBps) || {of_gp3}", "message": "throughputMiBps goes with type gp3"},
         {"rule": "!has(self.kmsKeyId) || has(self.encrypted) && self.encrypted", "message": "kmsKeyId goes with encrypted: true"},
     )

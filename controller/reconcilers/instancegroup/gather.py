@@ -147,7 +147,7 @@ def blockers(engine: Engine, group: InstanceGroup) -> tuple[str, ...]:
         return ()
     found = (engine.objects.model(each, InstanceGroup) for each in engine.objects.children(owner.uid, "InstanceGroup"))
     groups = tuple(each for each in found if each is not None)
-    bare = frozenset(each.spec.service for each in groups if not engine.objects.count(each.metadata.uid, "Instance"))
+    bare = frozenset(each.spec.service for each in groups if not engine.objects.has(each.metadata.uid, "Instance"))
     return graph.blockers(group.spec.service, recorded_edges(groups, bare))
 
 

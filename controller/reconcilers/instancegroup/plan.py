@@ -102,7 +102,7 @@ def plan(o: Observed) -> Plan:
     again = () if o.in_doubt else batches.to_plan_again(o.instances, o.launched, o.room)
     if again:
         broken = tuple(Delete(name, Reason.BATCH_BROKEN, why) for name, why in again)
-        return Plan(broken, wanted(o.group), Hold(Reason.SCALING, "machines of one call are planned again"), o.group.status.replacement)
+        return Plan(broken, wanted(o.group), Hold(Reason.SCALING, "machines of one call are planned again"), _planned_again(o, broken))
     scale_in = _scale_in(o)
     if scale_in:
         return Plan(scale_in, wanted(o.group), Hold(Reason.SCALING, "an Instance is scaled in"), o.group.status.replacement)
@@ -117,12 +117,12 @@ def _steady(o: Observed) -> Plan:
     stranded = () if o.in_doubt else _stranded(o)
     if stranded:
         hold = Hold(Reason.WAITING_FOR_CLOUD, "its Cloud is being deleted, and what has no machine yet is planned again")
-        return Plan(stranded, wanted(o.group), hold, o.group.status.replacement)
+        return Plan(stranded, wanted(o.group), hold, _planned_again(o, stranded))
     outdated = () if o.in_doubt else _outdated(o)
     if outdated and held is None:
         # No failure, and no machine that the brake would keep; what a denied launch may have made is looked for while it ends.
         hold = Hold(Reason.SCALING, "the description has changed, and what has no machine yet is planned again")
-        return Plan(outdated, wanted(o.group), hold, o.group.status.replacement)
+        return Plan(outdated, wanted(o.group), hold, _planned_again(o, outdated))
     live = tuple(each for each in o.instances if not each.metadata.deleting)
     want = wanted(o.group)
     surplus = _surplus(o, live, want)
@@ -139,10 +139,18 @@ def _steady(o: Observed) -> Plan:
     ]
     progress = hold or failing.held or (held if outdated else None) or _progress(o, live, deficit, bool(surplus))
     lacks_room = batches.lacks_room(live) or (failing.held is not None and failing.held.reason is Reason.LIMIT_REACHED)
-    brake = failing.brake or o.group.status.replacement
-    if brake is not None:
-        brake = brake.model_copy(update={"unmade": standing})
+    brake = _noted(failing.brake or o.group.status.replacement, standing)
     return Plan(tuple(actions), want, progress, brake, failing.again, lacks_room)
+
+
+def _planned_again(o: Observed, deletes: tuple[Delete, ...]) -> Replacement | None:
+    """The brake, where Instances without a machine go for others to be made: who stood in for a failed one has somebody stand in for it."""
+    names = {each.name for each in deletes}
+    return _noted(o.group.status.replacement, stood_in_for(o, tuple(each for each in o.instances if each.metadata.name in names)))
+
+
+def _noted(brake: Replacement | None, unmade: tuple[str, ...]) -> Replacement | None:
+    return None if brake is None else brake.model_copy(update={"unmade": unmade})
 
 
 def _stranded(o: Observed) -> tuple[Delete, ...]:

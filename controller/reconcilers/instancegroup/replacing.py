@@ -53,15 +53,15 @@ def replacing(o: Observed, live: tuple[Instance, ...], held: Hold | None) -> Rep
     return replace(found, now=(*other_way, *found.now))
 
 
-def stood_in_for(o: Observed, replaced: tuple[Instance, ...]) -> tuple[str, ...]:
-    """UIDs of those, gone or going, in whose place somebody is to stand and count against the brake: what still might have served,
-    and who stood in for such a one and never was Ready. It is recorded before they go, as nothing else tells of it afterwards."""
+def stood_in_for(o: Observed, going: tuple[Instance, ...]) -> tuple[str, ...]:
+    """UIDs of those in whose place somebody is to stand and count against the brake: of those that are `going` what still might have
+    served, and who stood in for such a one; and of those that went before. It is recorded before they go, as nothing tells of it then."""
     last = o.group.status.replacement
     settled = {each.metadata.annotations.get(meta.REPLACES) for each in o.instances}
     settled |= {each.metadata.uid for each in o.instances if not each.metadata.deleting}  # well again before it was deleted
     unmade = (each for each in (last.unmade if last is not None else ()) if each not in settled)
-    in_turn = sorted(replaced, key=lambda each: each.spec.index)
-    return (*unmade, *(each.metadata.uid for each in in_turn if failed(each) not in ENDED or stands_in(each)))
+    in_turn = sorted(going, key=lambda each: each.spec.index)
+    return (*unmade, *(each.metadata.uid for each in in_turn if stands_in(each) or failed(each) not in (None, *ENDED)))
 
 
 def _other_way(o: Observed, instance: Instance, held: Hold | None) -> bool:

@@ -133,6 +133,19 @@ def test_who_stands_in_counts_though_it_is_made_later_than_its_predecessor_goes(
     assert fewer.unmade == (), "nobody is made in their place any more"
 
 
+def test_who_stands_in_and_is_made_anew_without_a_launch_has_a_stand_in_too() -> None:
+    """Of an older revision than the newest, as the template was corrected meanwhile: it goes by no failure of its own."""
+    noted = group(replicas=10, status=InstanceGroupStatus(replacement=Replacement(consecutive=1, time=NOW)))
+    annotations = {meta.REPLACES: "one that went"}
+    older = tuple(instance(index, spec={"revision": "shop-app-0"}, annotations=annotations) for index in (8, 9))
+    o = observed(*(stands(index, False, Reason.PROBE_FAILED) for index in range(8)), *older, group=noted)
+    todo = plan(replace(o, revision="shop-app-1"))
+    assert gone(todo) == ["shop-app-8", "shop-app-9"]
+    assert created(todo) == 0
+    assert todo.replacement is not None
+    assert todo.replacement.unmade == _uids(o, "shop-app-8", "shop-app-9")
+
+
 def test_one_that_was_ready_once_stands_in_for_nobody_any_more() -> None:
     (again,) = _stand_ins(Reason.PROBE_FAILED, 1)
     served = again.model_copy(update={"status": again.status.model_copy(update={"ready_time": NOW})})
