@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -63,7 +64,7 @@ class Replacement(Model):
     consecutive: int = Field(default=0, description="Replacements since the group was last well.", ge=0)
     time: datetime = Field(description="When the last one was begun.")
     due: datetime | None = Field(default=None, description="When the next one may begin, while something that failed waits for it.")
-    unmade: tuple[str, ...] = Field(
+    unmade: tuple[Annotated[str, Field(max_length=128)], ...] = Field(
         default=(),
         description="UIDs of Instances that went, whose machines might have served, and in whose place none is made yet.",
         max_length=10000,
