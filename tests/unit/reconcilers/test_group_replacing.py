@@ -133,17 +133,29 @@ def test_who_stands_in_counts_though_it_is_made_later_than_its_predecessor_goes(
     assert fewer.unmade == (), "nobody is made in their place any more"
 
 
-def test_who_stands_in_and_is_made_anew_without_a_launch_has_a_stand_in_too() -> None:
-    """Of an older revision than the newest, as the template was corrected meanwhile: it goes by no failure of its own."""
+@pytest.mark.parametrize(
+    ("spec", "more"),
+    [
+        pytest.param({"revision": "shop-app-0"}, {"revision": "shop-app-1"}, id="the template was corrected"),
+        pytest.param({}, {"stranded": frozenset({"shop-app-8", "shop-app-9"})}, id="its Cloud goes"),
+        pytest.param({"batch": Batch(id="b", index=1, size=3)}, {}, id="the first of its batch was not made"),
+    ],
+)
+def test_who_stands_in_and_is_made_anew_without_a_launch_has_a_stand_in_too(spec: dict[str, Any], more: dict[str, Any]) -> None:
+    """It goes by no failure of its own, and others are made by a later pass."""
     noted = group(replicas=10, status=InstanceGroupStatus(replacement=Replacement(consecutive=1, time=NOW)))
     annotations = {meta.REPLACES: "one that went"}
-    older = tuple(instance(index, spec={"revision": "shop-app-0"}, annotations=annotations) for index in (8, 9))
-    o = observed(*(stands(index, False, Reason.PROBE_FAILED) for index in range(8)), *older, group=noted)
-    todo = plan(replace(o, revision="shop-app-1"))
+    unlaunched = tuple(instance(index, spec=spec, annotations=annotations) for index in (8, 9))
+    o = observed(*(stands(index, False, Reason.PROBE_FAILED) for index in range(8)), *unlaunched, group=noted, **more)
+    todo = plan(o)
     assert gone(todo) == ["shop-app-8", "shop-app-9"]
     assert created(todo) == 0
     assert todo.replacement is not None
     assert todo.replacement.unmade == _uids(o, "shop-app-8", "shop-app-9")
+    going = tuple(each.model_copy(update={"metadata": each.metadata.model_copy(update={"deletion_timestamp": NOW})}) for each in unlaunched)
+    then = group(replicas=10, status=InstanceGroupStatus(replacement=todo.replacement))
+    after = plan(replace(o, instances=(*o.instances[:8], *going), group=then, **more))
+    assert [each.replaces for each in after.actions if isinstance(each, Create)] == [todo.replacement.unmade]
 
 
 def test_one_that_was_ready_once_stands_in_for_nobody_any_more() -> None:
